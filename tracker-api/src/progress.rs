@@ -1,0 +1,124 @@
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Partition, Timestamp};
+
+/// Ranges of offsets about which a tracker cannot speak. Kept sorted, disjoint and not touching.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Gaps(Vec<Range<i64>>);
+
+impl Gaps {
+    /// Adds a range; an empty one changes nothing.
+    pub fn add(&mut self, range: Range<i64>) {
+        if range.start >= range.end {
+            return;
+        }
+        let first = self.0.partition_point(|held| held.end < range.start);
+        let last = self.0.partition_point(|held| held.start <= range.end);
+        let mut joined = range;
+        if let Some(touched) = self.0.get(first..last) {
+            for held in touched {
+                joined = joined.start.min(held.start)..joined.end.max(held.end);
+            }
+        }
+        self.0.splice(first..last.max(first), [joined]);
+    }
+
+    /// Takes a range out.
+    pub fn remove(&mut self, range: &Range<i64>) {
+        let held = std::mem::take(&mut self.0);
+        for gap in held {
+            self.add(gap.start..gap.end.min(range.start));
+            self.add(gap.start.max(range.end)..gap.end);
+        }
+    }
+
+    /// Whether `offset` lies in a gap.
+    pub fn contains(&self, offset: i64) -> bool {
+        let next = self.0.partition_point(|held| held.end <= offset);
+        self.0.get(next).is_some_and(|held| held.contains(&offset))
+    }
+
+    /// Joins the nearest gaps until at most `bound` are left: a gap may say too much, never too little.
+    pub fn bound(&mut self, bound: usize) {
+        while self.0.len() > bound.max(1) {
+            let distance = |pair: &[Range<i64>]| match pair {
+                [a, b] => b.start - a.end,
+                _ => i64::MAX,
+            };
+            let nearest = self
+                .0
+                .windows(2)
+                .enumerate()
+                .min_by_key(|(_, pair)| distance(pair))
+                .map(|(i, _)| i);
+            let Some(i) = nearest else { return };
+            let after = self.0.remove(i + 1);
+            if let Some(before) = self.0.get_mut(i) {
+                before.end = after.end;
+            }
+        }
+    }
+
+    /// The ranges, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Range<i64>> {
+        self.0.iter()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<Range<i64>> for Gaps {
+    fn from_iter<I: IntoIterator<Item = Range<i64>>>(ranges: I) -> Self {
+        let mut gaps = Self::default();
+        ranges.into_iter().for_each(|range| gaps.add(range));
+        gaps
+    }
+}
+
+/// How far a partition has come: one row per partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// The partition.
+    pub partition: Partition,
+    /// The partition's era; a greater one wins whole.
+    pub era: u64,
+    /// The least offset at which this store began to be told.
+    pub floor: i64,
+    /// Offsets below it were read.
+    pub received: i64,
+    /// Offsets below it are committed.
+    pub committed: i64,
+    /// Ranges below `committed` about which this store cannot speak.
+    pub gaps: Gaps,
+    /// Records that a commit passed as failures, at least.
+    pub failed: u64,
+    /// Records whose success was committed (filtered ones included), at least.
+    pub succeeded: u64,
+    /// When it was written, by the caller's clock.
+    pub at: Timestamp,
+}
+
+impl Progress {
+    /// The join: a greater era wins whole; within one, the greatest positions and counts, the least floor, the union of gaps.
+    pub fn join(&mut self, new: &Self) {
+        match new.era.cmp(&self.era) {
+            std::cmp::Ordering::Less => {}
+            std::cmp::Ordering::Greater => *self = new.clone(),
+            std::cmp::Ordering::Equal => {
+                self.floor = self.floor.min(new.floor);
+                self.received = self.received.max(new.received);
+                self.committed = self.committed.max(new.committed);
+                new.gaps.iter().for_each(|gap| self.gaps.add(gap.clone()));
+                self.failed = self.failed.max(new.failed);
+                self.succeeded = self.succeeded.max(new.succeeded);
+                self.at = self.at.max(new.at);
+            }
+        }
+    }
+}

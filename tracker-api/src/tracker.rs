@@ -1,0 +1,206 @@
+use std::{fmt, ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    entry::{Entry, Outcome, Partition, RecordId, Timestamp},
+    error::Result,
+    progress::Progress,
+    resolution::Change,
+};
+
+/// Keeps two services in one store apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// The configured name; by default the consumer group's id. Any text.
+    pub name: String,
+    /// The Kafka cluster's id, when known. A backend's `open` writes it beside the name the first time and refuses
+    /// another cluster under the same name (`Config`).
+    pub cluster: Option<String>,
+}
+
+/// What a person sees of an entry; see [`Status::of`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// In flight.
+    Received,
+    /// Failed, and its commit is under way.
+    Failing,
+    /// Stands at the front of its partition and is tried again.
+    Blocking,
+    /// Passed over, and nobody has decided about it.
+    Open,
+    /// Passed over by an operator's word.
+    Skipped,
+    /// Being replayed.
+    Replaying,
+    /// Replayed.
+    Replayed,
+    /// Discarded.
+    Discarded,
+    /// Done.
+    Succeeded,
+}
+
+/// Which entries to list, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Only of this partition.
+    pub partition: Option<Partition>,
+    /// Only these offsets.
+    pub offsets: Option<Range<i64>>,
+    /// Only these outcomes; empty means all.
+    pub outcomes: Vec<Outcome>,
+    /// Only of this era.
+    pub era: Option<u64>,
+    /// Only failures of this class.
+    pub class: Option<String>,
+    /// Only failures with this fingerprint.
+    pub fingerprint: Option<u64>,
+    /// In which order.
+    pub order: Order,
+    /// Where the last page ended.
+    pub after: Option<Cursor>,
+    /// At most so many; 0 means 100, more than 1 000 means 1 000.
+    pub limit: usize,
+}
+
+/// The order of a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By record id.
+    #[default]
+    Id,
+    /// Newest first by *first* failure, then by id descending. Lists only entries that have failed once.
+    NewestFirst,
+}
+
+/// The last entry of a page. A page starts behind it, so no entry is repeated or left out between two pages, whatever
+/// is written in between.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Its id.
+    pub id: RecordId,
+    /// Its first failure, in a newest-first listing.
+    pub first_failed_at: Option<Timestamp>,
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The entries, in the query's order.
+    pub entries: Vec<Entry>,
+    /// Where the next page starts; none when this is the last.
+    pub next: Option<Cursor>,
+}
+
+/// Failures with one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The cause.
+    pub fingerprint: u64,
+    /// The error class.
+    pub class: String,
+    /// How many entries.
+    pub count: u64,
+    /// The first failure of the oldest.
+    pub first: Timestamp,
+    /// The first failure of the newest.
+    pub last: Timestamp,
+    /// The entry with the least id.
+    pub sample: RecordId,
+    /// That entry's message.
+    pub message: String,
+}
+
+/// The contract of a store. A map from [`RecordId`] to [`Entry`] and from [`Partition`] to [`Progress`].
+///
+/// * **Durable**: when `record` or `resolve` answers `Ok`, what it wrote survives a crash of this process and of the store.
+/// * **An `Err`** may leave any subset of the call behind, also later: the caller writes the whole slice again.
+/// * **Cancel-safe**: dropping a call's future leaves what an `Err` leaves.
+/// * **The clock is the caller's**: a tracker reads none and orders nothing by arrival.
+/// * **Bytes are bytes**: keys, values, header names and values come back unchanged. An entry of up to 64 KiB is never refused.
+/// * **Two halves**: `record` never touches a resolution, `resolve` never touches an outcome.
+///
+/// There are no default methods, so a decorator cannot bypass what it wraps. Run [`conformance_suite!`](crate) on it.
+#[async_trait]
+pub trait FailureTracker: fmt::Debug + Send + Sync + 'static {
+    /// Joins entries and progress (see [`Entry::join`], [`Progress::join`]). Answers, for each entry of the slice in its
+    /// order, whether it *stands*: whether the version held afterwards is the entry's own. Ids may repeat; at most 2 000.
+    async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>>;
+
+    /// Compare-and-set on resolutions (see [`Change::takes`]); each one that takes raises the entry's revision by one.
+    /// Answers which took, in order; of two changes with one revision at most one. An unknown id: `false`.
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>>;
+
+    /// Every partition's progress, in order of partition.
+    async fn progress(&self) -> Result<Vec<Progress>>;
+
+    /// The entries of these ids, in their order; none where nothing is held.
+    async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>>;
+
+    /// One page. See [`Query`].
+    async fn list(&self, query: &Query) -> Result<Page>;
+
+    /// The failures (`Failing`, `Failed`) that match, by fingerprint, the most frequent first, then by fingerprint.
+    /// Order, cursor and limit of the query are not looked at.
+    async fn groups(&self, query: &Query) -> Result<Vec<Group>>;
+
+    /// Deletes at most `limit` entries written before `before`, and answers how many. Never one that is `Received` or
+    /// `Failing` in its partition's current era, nor one that is being replayed.
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64>;
+
+    /// Fails unless the store can be written to.
+    async fn ping(&self) -> Result<()>;
+}
+
+/// A tracker chosen at run time.
+pub type DynTracker = Arc<dyn FailureTracker>;
+
+impl Status {
+    /// What a person sees: succeeded if the outcome is; otherwise the resolution of the failure.
+    pub fn of(entry: &Entry) -> Self {
+        use crate::resolution::Decision;
+        match (entry.version.outcome, entry.decision()) {
+            (Outcome::Received, _) => Self::Received,
+            (Outcome::Succeeded, _) => Self::Succeeded,
+            (Outcome::Failing, _) if entry.is_blocking() => Self::Blocking,
+            (Outcome::Failing, _) => Self::Failing,
+            (Outcome::Failed, Some(Decision::Skip)) => Self::Skipped,
+            (Outcome::Failed, Some(Decision::Replaying(_))) => Self::Replaying,
+            (Outcome::Failed, Some(Decision::Replayed)) => Self::Replayed,
+            (Outcome::Failed, Some(Decision::Discarded)) => Self::Discarded,
+            (Outcome::Failed, _) => Self::Open,
+        }
+    }
+}
+
+impl Query {
+    /// How many entries a page holds at most: 100 if nothing was asked, 1 000 at most.
+    pub fn page_size(&self) -> usize {
+        if self.limit == 0 {
+            100
+        } else {
+            self.limit.min(1_000)
+        }
+    }
+
+    /// Whether an entry belongs to the listing, the cursor apart.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let failure = entry.failure.as_ref();
+        self.partition.as_ref().is_none_or(|p| *p == entry.id.partition)
+            && self.offsets.as_ref().is_none_or(|r| r.contains(&entry.id.offset))
+            && (self.outcomes.is_empty() || self.outcomes.contains(&entry.version.outcome))
+            && self.era.is_none_or(|era| era == entry.version.era)
+            && self
+                .class
+                .as_ref()
+                .is_none_or(|class| failure.is_some_and(|f| f.class == *class))
+            && self
+                .fingerprint
+                .is_none_or(|print| failure.is_some_and(|f| f.fingerprint == print))
+            && (self.order == Order::Id || entry.first_failed_at.is_some())
+    }
+}
