@@ -1,10 +1,14 @@
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::resolution::{Decision, Resolution};
+use crate::{
+    progress::Progress,
+    resolution::{Decision, Resolution},
+    tracker::Status,
+};
 
 /// Milliseconds since the Unix epoch. Always the caller's clock: a tracker never reads one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -71,16 +75,18 @@ impl FromStr for RecordId {
                 text.escape_debug()
             )
         };
+        // Digits only: `+7` parses as a number, but no record is ever shown so.
+        let digits = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
         let mut parts = text.rsplitn(3, ':');
         let offset = parts
             .next()
+            .filter(digits)
             .and_then(|p| p.parse().ok())
-            .filter(|o| *o >= 0)
             .ok_or_else(wrong)?;
         let number = parts
             .next()
+            .filter(digits)
             .and_then(|p| p.parse().ok())
-            .filter(|n| *n >= 0)
             .ok_or_else(wrong)?;
         let topic = parts.next().filter(|t| !t.is_empty()).ok_or_else(wrong)?;
         Ok(Self {
@@ -136,7 +142,7 @@ pub struct Version {
 }
 
 /// Why a record could not be transformed, and how often it was tried.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Failure {
     /// The error's class, such as `malformed`: what alerts and filters name. At most 128 bytes.
     pub class: String,
@@ -209,7 +215,7 @@ pub struct Header {
 }
 
 /// A record's bytes as they were read: what replay uses. Survives a store unchanged, NUL and non-UTF-8 included.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Captured {
     /// The key; none is Kafka's null.
     pub key: Option<Bytes>,
@@ -231,9 +237,11 @@ pub struct Entry {
     pub at: Timestamp,
     /// Why, when the outcome is `Failing` or `Failed`.
     pub failure: Option<Failure>,
-    /// When the record first failed. Joins apart from the version: something beats nothing, the earlier beats the later.
+    /// When the record first failed. Joins apart from the version, within an era: something beats nothing, the earlier
+    /// beats the later. An entry that comes with a failure and without this is read as first failed when it was written.
     pub first_failed_at: Option<Timestamp>,
-    /// The record's bytes. Joins apart from the version: something beats nothing, then the greater version's.
+    /// The record's bytes. Joins apart from the version, within an era: something beats nothing (of two that differ the
+    /// greater, byte by byte, so that the order of arrival decides nothing).
     pub captured: Option<Captured>,
     /// What an operator decided, if anything; see [`Entry::decision`] for whether it applies. Ignored by `record`.
     pub resolution: Option<Resolution>,
@@ -272,38 +280,76 @@ impl Entry {
 
     /// The law of *join*: what is kept when `self` is held and `new` arrives, and whether `new` stands (its version is
     /// at least the held one's). The resolution half stays as it is.
+    ///
+    /// Commutative, associative and idempotent, so neither order nor repetition of writes decides anything. `captured`
+    /// and `first_failed_at` outlive greater versions within an era. A greater era starts afresh with both: after a
+    /// topic was recreated, another record stands at the same offset.
     pub fn join(&mut self, new: &Self) -> bool {
-        let first_failed_at = match (self.first_failed_at, new.first_failed_at) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
         let stands = new.version >= self.version;
-        let (greater, lesser) = if stands { (new, &*self) } else { (&*self, new) };
-        let captured = greater.captured.clone().or_else(|| lesser.captured.clone());
-        if stands {
+        match new.version.era.cmp(&self.version.era) {
+            Ordering::Less => {}
+            Ordering::Greater => {
+                self.first_failed_at = new.first_failed_at;
+                self.captured = new.captured.clone();
+            }
+            Ordering::Equal => {
+                self.first_failed_at = match (self.first_failed_at, new.first_failed_at) {
+                    (Some(held), Some(new)) => Some(held.min(new)),
+                    (held, new) => held.or(new),
+                };
+                if new.captured > self.captured {
+                    self.captured = new.captured.clone();
+                }
+            }
+        }
+        if new.rank() > self.rank() {
             self.version = new.version;
             self.at = new.at;
             self.failure = new.failure.clone();
         }
-        self.first_failed_at = first_failed_at;
-        self.captured = captured;
         stands
+    }
+
+    /// What decides whose outcome is kept: the version. What follows it settles two accounts of one version (a mark and
+    /// a reconcile's, written at different times), so that both orders end alike.
+    fn rank(&self) -> impl Ord + '_ {
+        (self.version, self.failure.is_some(), self.at, &self.failure)
+    }
+
+    /// Whether a purge may delete it, its age apart, when its partition's progress is `progress`: what is finished
+    /// may go (succeeded, skipped, replayed, discarded), and what a newer era superseded. Never a record in flight or
+    /// blocking in the current era, never one that is being replayed, and never an open failure that still counts.
+    /// Backends call it, so that the rule stands once.
+    pub fn may_be_purged(&self, progress: Option<&Progress>) -> bool {
+        let superseded = progress.is_some_and(|p| self.version.era < p.era);
+        match Status::of(self) {
+            Status::Succeeded | Status::Skipped | Status::Replayed | Status::Discarded => true,
+            Status::Replaying => false,
+            Status::Received | Status::Failing | Status::Blocking => superseded,
+            // Below the floor an older era's failure is still a fact; at or above it, it counts as absent.
+            Status::Open => superseded && progress.is_some_and(|p| self.id.offset >= p.floor),
+        }
     }
 }
 
-/// Joins the entries of one slice, so that each id occurs once, in id order. Backends call it first: a slice may repeat an id.
+/// Joins the entries of one slice, so that each id occurs once, in id order, without resolution and with
+/// `first_failed_at` filled in. Backends call it first: a slice may repeat an id.
 pub fn coalesce(entries: &[Entry]) -> Vec<Entry> {
-    let mut joined: BTreeMap<&RecordId, Entry> = BTreeMap::new();
+    let mut joined: BTreeMap<RecordId, Entry> = BTreeMap::new();
     for entry in entries {
-        if let Some(held) = joined.get_mut(&entry.id) {
-            held.join(entry);
-        } else {
-            let fresh = Entry {
-                resolution: None,
-                revision: 0,
-                ..entry.clone()
-            };
-            joined.insert(&entry.id, fresh);
+        let mut fresh = entry.clone();
+        fresh.resolution = None;
+        fresh.revision = 0;
+        if fresh.first_failed_at.is_none() && fresh.failure.is_some() {
+            fresh.first_failed_at = Some(fresh.at);
+        }
+        match joined.entry(fresh.id.clone()) {
+            std::collections::btree_map::Entry::Occupied(mut held) => {
+                held.get_mut().join(&fresh);
+            }
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(fresh);
+            }
         }
     }
     joined.into_values().collect()

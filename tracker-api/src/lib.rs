@@ -11,6 +11,7 @@
 
 mod entry;
 mod error;
+mod memory;
 mod progress;
 mod resolution;
 mod secret;
@@ -20,6 +21,7 @@ pub use entry::{
     AttemptId, Captured, Entry, Failure, Header, Outcome, Partition, RecordId, Timestamp, Version, coalesce,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use memory::{MemoryTracker, Model};
 pub use progress::{Gaps, Progress};
 pub use resolution::{Change, Claim, Decision, Resolution};
 pub use secret::Secret;

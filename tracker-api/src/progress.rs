@@ -6,7 +6,7 @@ use crate::entry::{Partition, Timestamp};
 
 /// Ranges of offsets about which a tracker cannot speak. Kept sorted, disjoint and not touching.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(from = "Vec<Range<i64>>", into = "Vec<Range<i64>>")]
 pub struct Gaps(Vec<Range<i64>>);
 
 impl Gaps {
@@ -41,11 +41,11 @@ impl Gaps {
         self.0.get(next).is_some_and(|held| held.contains(&offset))
     }
 
-    /// Joins the nearest gaps until at most `bound` are left: a gap may say too much, never too little.
+    /// Joins the nearest gaps until at most `bound` (at least 1) are left: a gap may say too much, never too little.
     pub fn bound(&mut self, bound: usize) {
         while self.0.len() > bound.max(1) {
             let distance = |pair: &[Range<i64>]| match pair {
-                [a, b] => b.start - a.end,
+                [a, b] => b.start.saturating_sub(a.end),
                 _ => i64::MAX,
             };
             let nearest = self
@@ -70,6 +70,19 @@ impl Gaps {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+// Read back from a note or a store, ranges are anybody's: sorted and joined anew.
+impl From<Vec<Range<i64>>> for Gaps {
+    fn from(ranges: Vec<Range<i64>>) -> Self {
+        ranges.into_iter().collect()
+    }
+}
+
+impl From<Gaps> for Vec<Range<i64>> {
+    fn from(gaps: Gaps) -> Self {
+        gaps.0
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Query {
     pub fingerprint: Option<u64>,
     /// In which order.
     pub order: Order,
-    /// Where the last page ended.
+    /// Where the last page ended. In a newest-first listing one without `first_failed_at` is `Refused`: it is of another order.
     pub after: Option<Cursor>,
     /// At most so many; 0 means 100, more than 1 000 means 1 000.
     pub limit: usize,
@@ -92,7 +92,7 @@ pub struct Cursor {
 pub struct Page {
     /// The entries, in the query's order.
     pub entries: Vec<Entry>,
-    /// Where the next page starts; none when this is the last.
+    /// Where the next page starts; none when nothing more matches behind this one.
     pub next: Option<Cursor>,
 }
 
@@ -144,12 +144,12 @@ pub trait FailureTracker: fmt::Debug + Send + Sync + 'static {
     /// One page. See [`Query`].
     async fn list(&self, query: &Query) -> Result<Page>;
 
-    /// The failures (`Failing`, `Failed`) that match, by fingerprint, the most frequent first, then by fingerprint.
-    /// Order, cursor and limit of the query are not looked at.
+    /// The entries with a failure (`Failing`, `Failed`) that match, by fingerprint, the most frequent first, then by
+    /// fingerprint. Order, cursor and limit of the query are not looked at.
     async fn groups(&self, query: &Query) -> Result<Vec<Group>>;
 
-    /// Deletes at most `limit` entries written before `before`, and answers how many. Never one that is `Received` or
-    /// `Failing` in its partition's current era, nor one that is being replayed.
+    /// Deletes at most `limit` entries written before `before` that [`Entry::may_be_purged`], the oldest first (by `at`,
+    /// then by id), and answers how many: fewer than `limit` only when no more may go.
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64>;
 
     /// Fails unless the store can be written to.
@@ -184,6 +184,17 @@ impl Query {
             100
         } else {
             self.limit.min(1_000)
+        }
+    }
+
+    /// The filters alone, as [`FailureTracker::groups`] reads them: without order, cursor and limit.
+    #[must_use]
+    pub fn unordered(&self) -> Self {
+        Self {
+            order: Order::Id,
+            after: None,
+            limit: 0,
+            ..self.clone()
         }
     }
 
