@@ -1,1 +1,3 @@
 //! (in the making)
+
+pub(crate) mod pool;

@@ -3,6 +3,8 @@
 use std::{borrow::Cow, fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 pub use tracker_api::{Header, Partition, RecordId};
 
 /// A record as it was read. Owned; its bytes are slices of one buffer per poll.
@@ -158,4 +160,18 @@ pub trait Transform: Send + Sync + 'static {
     /// The outputs of `record`, or why there are none.
     fn transform(&self, record: &SourceRecord)
     -> impl Future<Output = Result<Output, TransformError>> + Send;
+}
+
+/// Which records of a lane may be transformed side by side. Results leave in input order whatever it is, so it matters only to
+/// a transform that has effects of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ordering {
+    /// The records of one partition one after another.
+    Partition,
+    /// The records of one key of one partition one after another; those without a key as they come.
+    #[default]
+    Key,
+    /// As they come.
+    None,
 }
