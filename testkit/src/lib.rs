@@ -1,1 +1,19 @@
-//! (in the making)
+//! Never shipped. Starts a real broker, seeds orders whose fate is known, runs the service as a process, and judges by
+//! ids what came out, with a reader of its own: it shares no code and no memory with what it judges.
+//!
+//! Everything it starts runs on free loopback ports in temporary folders and is gone afterwards, also when the process
+//! that asked for it is killed.
+
+#![warn(missing_docs)]
+
+pub mod admin;
+pub mod broker;
+pub mod process;
+
+pub use broker::Broker;
+
+/// What went wrong and what to do, for a person.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// The result of everything here that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

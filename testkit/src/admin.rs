@@ -1,0 +1,101 @@
+//! The few administrator's calls that tests and the demo need.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+use crate::Result;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn client(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("log_level", "0");
+    config
+}
+
+fn wait<T>(what: impl Future<Output = T>) -> Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(what))
+}
+
+/// Whether a broker answers there.
+pub fn answers(bootstrap: &str) -> bool {
+    client(bootstrap)
+        .create::<BaseConsumer>()
+        .and_then(|consumer| consumer.fetch_metadata(None, Duration::from_secs(2)))
+        .is_ok_and(|metadata| !metadata.brokers().is_empty())
+}
+
+/// Creates a topic and waits until its partitions have a leader. One that exists already is an error.
+pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    for (key, value) in configs {
+        topic = topic.set(key, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let answers = std::thread::scope(|scope| {
+        scope
+            .spawn(|| wait(admin.create_topics(&[topic], &options)))
+            .join()
+            .map_err(|_| "creating a topic panicked")
+    })???;
+    for answer in answers {
+        answer.map_err(|(topic, code)| format!("topic {topic} could not be created: {code}"))?;
+    }
+    let seen: BaseConsumer = client(bootstrap).create()?;
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let metadata = seen.fetch_metadata(Some(name), PATIENCE)?;
+        let led = metadata
+            .topics()
+            .iter()
+            .flat_map(|t| t.partitions())
+            .filter(|p| p.leader() >= 0)
+            .count();
+        if i32::try_from(led)? == partitions {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("topic {name} has no leader yet after {} s", PATIENCE.as_secs()).into())
+}
+
+/// Creates a topic unless it is there.
+pub fn ensure_topic(bootstrap: &str, name: &str, partitions: i32) -> Result<()> {
+    let seen: BaseConsumer = client(bootstrap).create()?;
+    let metadata = seen.fetch_metadata(None, PATIENCE)?;
+    if metadata.topics().iter().any(|topic| topic.name() == name) {
+        return Ok(());
+    }
+    create_topic(bootstrap, name, partitions, &[])
+}
+
+/// Raises a topic's number of partitions.
+pub fn add_partitions(bootstrap: &str, name: &str, partitions: usize) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let more = NewPartitions::new(name, partitions);
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let answers = wait(admin.create_partitions(&[more], &options))??;
+    for answer in answers {
+        answer.map_err(|(topic, code)| format!("{topic} could not get more partitions: {code}"))?;
+    }
+    Ok(())
+}
+
+/// Whether an error only says that the topic is not there.
+pub fn is_unknown_topic(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
+    )
+}
