@@ -1,0 +1,207 @@
+use std::{
+    fmt,
+    future::Future,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::watch, time};
+use tracker_api::{
+    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId,
+    Result, Timestamp,
+};
+
+use super::{
+    Settings,
+    breaker::{Breaker, Refusal, State},
+};
+use crate::telemetry;
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// A tracker with patience: see the [module](super). While its breaker is open it answers `Unavailable` at once.
+///
+/// Cancel-safe: dropping a call drops the try that is under way and, in a half-open breaker, gives the probe's place back.
+pub struct Guarded {
+    inner: DynTracker,
+    settings: Settings,
+    breaker: Breaker,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded")
+            .field("inner", &self.inner)
+            .field("settings", &self.settings)
+            .field("state", &self.state())
+            .finish()
+    }
+}
+
+/// Whether a call may be sent again when nobody knows what became of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Again {
+    Yes,
+    /// A compare-and-set that took, and whose answer was lost, would not take a second time: the retry would call it refused.
+    No,
+}
+
+impl Guarded {
+    /// Stands around `inner`.
+    pub fn new(inner: DynTracker, settings: Settings) -> Self {
+        let breaker = Breaker::new(settings.failure_threshold, settings.open_for);
+        Self {
+            inner,
+            settings,
+            breaker,
+        }
+    }
+
+    /// What is known of the store now.
+    pub fn state(&self) -> State {
+        self.breaker.state()
+    }
+
+    /// What is known of the store, and every change of it.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.breaker.watch()
+    }
+
+    /// The only way to the store.
+    async fn call<T, F>(
+        &self,
+        operation: &'static str,
+        again: Again,
+        make: impl Fn() -> F + Send + Sync,
+    ) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let meter = telemetry::Call::begin(operation);
+        let permit = match self.breaker.admit() {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                meter.end(match refusal {
+                    Refusal::Open => "circuit_open",
+                    Refusal::ProbeBusy => "probe_busy",
+                });
+                return Err(self.refused(refusal));
+            }
+        };
+        let result = self.tried(operation, again, make).await;
+        match &result {
+            Err(error) if error.is_transient() => permit.failed(error),
+            _ => permit.answered(),
+        }
+        meter.end(outcome(&result));
+        result
+    }
+
+    async fn tried<T, F>(&self, operation: &'static str, again: Again, make: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let tries = if again == Again::Yes {
+            self.settings.tries.max(1)
+        } else {
+            1
+        };
+        let mut backoff = FIRST_BACKOFF;
+        for _ in 1..tries {
+            match self.timed(operation, make()).await {
+                Err(error) if error.is_transient() => {
+                    telemetry::retried(operation);
+                    tracing::debug!(operation, %error, "the store did not answer: once more");
+                }
+                answer => return answer,
+            }
+            time::sleep(jittered(backoff)).await;
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        }
+        self.timed(operation, make()).await
+    }
+
+    async fn timed<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match time::timeout(self.settings.timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                format!(
+                    "the store did not answer `{operation}` within {} ms (db-timeout-ms)",
+                    self.settings.timeout.as_millis()
+                ),
+            )),
+        }
+    }
+
+    fn refused(&self, refusal: Refusal) -> Error {
+        let what = match refusal {
+            Refusal::Open => "circuit breaker open",
+            Refusal::ProbeBusy => "circuit breaker half-open",
+        };
+        Error::new(ErrorKind::Unavailable, format!("{what}: {}", self.state()))
+    }
+}
+
+/// Between half of `whole` and `whole`, so that many lanes do not come back at one instant.
+fn jittered(whole: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1_000;
+    let half = whole / 2;
+    half + half.mul_f64(f64::from(u32::try_from(random).unwrap_or_default()) / 1_000.0)
+}
+
+fn outcome<T>(result: &Result<T>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(error) => match error.kind() {
+            ErrorKind::Config => "config",
+            ErrorKind::InUse => "in_use",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::Timeout => "timeout",
+            ErrorKind::Corrupt => "corrupt",
+            ErrorKind::Refused => "refused",
+            _ => "other",
+        },
+    }
+}
+
+#[async_trait]
+impl FailureTracker for Guarded {
+    async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
+        self.call("record", Again::Yes, || self.inner.record(entries, progress))
+            .await
+    }
+
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        self.call("resolve", Again::No, || self.inner.resolve(changes))
+            .await
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>> {
+        self.call("progress", Again::Yes, || self.inner.progress()).await
+    }
+
+    async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+        self.call("get", Again::Yes, || self.inner.get(ids)).await
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page> {
+        self.call("list", Again::Yes, || self.inner.list(query)).await
+    }
+
+    async fn groups(&self, query: &Query) -> Result<Vec<Group>> {
+        self.call("groups", Again::Yes, || self.inner.groups(query)).await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call("purge", Again::Yes, || self.inner.purge(before, limit))
+            .await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.call("ping", Again::Yes, || self.inner.ping()).await
+    }
+}

@@ -1,0 +1,406 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tokio::{task::JoinSet, time};
+use tracker_api::{
+    Change, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId, Result,
+    Timestamp,
+};
+
+use super::{Circuit, Guarded, Settings, breaker::PROBES_TO_CLOSE};
+
+/// What a call to the scripted store does.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Answer,
+    Fail(ErrorKind),
+    Hang,
+    /// Answers after a while.
+    Slow(Duration),
+    FailAfter(Duration, ErrorKind),
+}
+
+/// A store that does as it is told: the script's acts in turn, then the last one for ever.
+#[derive(Debug)]
+struct Scripted {
+    script: Mutex<VecDeque<Act>>,
+    then: Mutex<Act>,
+    calls: AtomicUsize,
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Scripted {
+    fn new(then: Act) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::default(),
+            then: Mutex::new(then),
+            calls: AtomicUsize::new(0),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        })
+    }
+
+    fn then(&self, act: Act) {
+        *self.then.lock().unwrap() = act;
+    }
+
+    fn first(&self, acts: impl IntoIterator<Item = Act>) {
+        self.script.lock().unwrap().extend(acts);
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+
+    async fn act<T>(&self, value: T) -> Result<T> {
+        struct Leaves<'a>(&'a AtomicUsize);
+        impl Drop for Leaves<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, SeqCst);
+            }
+        }
+        self.calls.fetch_add(1, SeqCst);
+        let now = self.now.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(now, SeqCst);
+        let _leaves = Leaves(&self.now);
+        let act = self.script.lock().unwrap().pop_front();
+        let act = act.unwrap_or(*self.then.lock().unwrap());
+        match act {
+            Act::Answer => Ok(value),
+            Act::Fail(kind) => Err(Error::new(kind, "as told")),
+            Act::Hang => std::future::pending().await,
+            Act::Slow(time) => {
+                time::sleep(time).await;
+                Ok(value)
+            }
+            Act::FailAfter(time, kind) => {
+                time::sleep(time).await;
+                Err(Error::new(kind, "as told"))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl FailureTracker for Scripted {
+    async fn record(&self, entries: &[Entry], _: &[Progress]) -> Result<Vec<bool>> {
+        self.act(vec![true; entries.len()]).await
+    }
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        self.act(vec![true; changes.len()]).await
+    }
+    async fn progress(&self) -> Result<Vec<Progress>> {
+        self.act(vec![]).await
+    }
+    async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+        self.act(vec![None; ids.len()]).await
+    }
+    async fn list(&self, _: &Query) -> Result<Page> {
+        self.act(Page::default()).await
+    }
+    async fn groups(&self, _: &Query) -> Result<Vec<Group>> {
+        self.act(vec![]).await
+    }
+    async fn purge(&self, _: Timestamp, _: usize) -> Result<u64> {
+        self.act(0).await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.act(()).await
+    }
+}
+
+const DOWN: Act = Act::Fail(ErrorKind::Unavailable);
+
+fn settings(tries: u32) -> Settings {
+    Settings {
+        timeout: Duration::from_millis(100),
+        tries,
+        failure_threshold: 3,
+        open_for: Duration::from_secs(10),
+    }
+}
+
+fn guarded(store: &Arc<Scripted>, tries: u32) -> Guarded {
+    Guarded::new(store.clone(), settings(tries))
+}
+
+async fn opened(store: &Arc<Scripted>) -> Guarded {
+    store.then(DOWN);
+    let guarded = guarded(store, 1);
+    for _ in 0..3 {
+        guarded.ping().await.unwrap_err();
+    }
+    assert!(matches!(guarded.state().circuit, Circuit::Open { .. }));
+    guarded
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_an_outage_is_tried_again_and_at_most_as_often_as_configured() {
+    let store = Scripted::new(Act::Answer);
+    store.first([DOWN, Act::Fail(ErrorKind::Timeout)]);
+    guarded(&store, 3).ping().await.unwrap();
+    assert_eq!(store.calls(), 3);
+
+    let store = Scripted::new(DOWN);
+    guarded(&store, 3).ping().await.unwrap_err();
+    assert_eq!(store.calls(), 3);
+
+    for kind in [
+        ErrorKind::Refused,
+        ErrorKind::Corrupt,
+        ErrorKind::Config,
+        ErrorKind::InUse,
+    ] {
+        let store = Scripted::new(Act::Fail(kind));
+        assert_eq!(guarded(&store, 3).ping().await.unwrap_err().kind(), kind);
+        assert_eq!(store.calls(), 1, "{kind:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_try_has_a_time_of_its_own() {
+    let store = Scripted::new(Act::Answer);
+    store.first([Act::Hang, Act::Hang]);
+    let began = time::Instant::now();
+    guarded(&store, 3).ping().await.unwrap();
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(200 + 25 + 50), "{took:?}");
+    assert!(took <= Duration::from_millis(200 + 50 + 100 + 5), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_breaker_counts_a_call_once_and_not_its_tries() {
+    let store = Scripted::new(DOWN);
+    let guarded = guarded(&store, 3);
+    guarded.ping().await.unwrap_err();
+    guarded.ping().await.unwrap_err();
+    assert_eq!((store.calls(), guarded.state().failures), (6, 2));
+    assert_eq!(guarded.state().circuit, Circuit::Closed);
+    guarded.ping().await.unwrap_err();
+    assert!(matches!(guarded.state().circuit, Circuit::Open { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compare_and_set_is_never_sent_twice() {
+    let store = Scripted::new(DOWN);
+    guarded(&store, 3).resolve(&[]).await.unwrap_err();
+    assert_eq!(store.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_answers_at_once_since_when_and_until_when() {
+    let store = Scripted::new(DOWN);
+    let guarded = opened(&store).await;
+    let calls = store.calls();
+    let began = time::Instant::now();
+    let error = guarded.ping().await.unwrap_err();
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(store.calls(), calls);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let text = error.to_string();
+    assert!(
+        text.contains("not asked until 20") && text.contains("failing since 20"),
+        "{text}"
+    );
+    assert!(text.contains("(in 10.0 s)") && text.contains("as told"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_method_goes_round_the_breaker() {
+    let store = Scripted::new(DOWN);
+    let guarded = opened(&store).await;
+    let calls = store.calls();
+    guarded.record(&[], &[]).await.unwrap_err();
+    guarded.resolve(&[]).await.unwrap_err();
+    guarded.progress().await.unwrap_err();
+    guarded.get(&[]).await.unwrap_err();
+    guarded.list(&Query::default()).await.unwrap_err();
+    guarded.groups(&Query::default()).await.unwrap_err();
+    guarded.purge(Timestamp(0), 1).await.unwrap_err();
+    guarded.ping().await.unwrap_err();
+    assert_eq!(store.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_open_lets_one_probe_through_at_a_time_and_closes_after_two() {
+    let store = Scripted::new(DOWN);
+    let guarded = Arc::new(opened(&store).await);
+    store.then(Act::Slow(Duration::from_millis(20)));
+    time::advance(Duration::from_secs(10)).await;
+    for round in 1..=PROBES_TO_CLOSE {
+        let calls = store.calls();
+        let mut crowd = JoinSet::new();
+        for _ in 0..50 {
+            let guarded = guarded.clone();
+            crowd.spawn(async move { guarded.ping().await });
+        }
+        let answers = crowd.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+        assert_eq!(store.calls(), calls + 1);
+        let closed = guarded.state().circuit == Circuit::Closed;
+        assert_eq!(closed, round == PROBES_TO_CLOSE);
+    }
+    assert_eq!(store.most.load(SeqCst), 1);
+    assert!(!guarded.state().is_degraded());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_probe_opens_for_the_whole_time_again_and_keeps_since() {
+    let store = Scripted::new(DOWN);
+    let guarded = opened(&store).await;
+    let Circuit::Open { since, until } = guarded.state().circuit else {
+        panic!("not open");
+    };
+    time::sleep_until(until).await;
+    guarded.ping().await.unwrap_err();
+    let Circuit::Open { since: kept, until } = guarded.state().circuit else {
+        panic!("not open");
+    };
+    assert_eq!(kept, since);
+    assert_eq!(until - time::Instant::now(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_probe_gives_its_place_back() {
+    let store = Scripted::new(DOWN);
+    let guarded = opened(&store).await;
+    store.then(Act::Hang);
+    time::advance(Duration::from_secs(10)).await;
+    time::timeout(Duration::from_millis(10), guarded.ping())
+        .await
+        .unwrap_err();
+    assert!(matches!(guarded.state().circuit, Circuit::HalfOpen { .. }));
+    store.then(Act::Answer);
+    guarded.ping().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_from_before_the_outage_has_no_say_after_it() {
+    let store = Scripted::new(DOWN);
+    let guarded = Arc::new(Guarded::new(
+        store.clone(),
+        Settings {
+            timeout: Duration::from_secs(60),
+            ..settings(1)
+        },
+    ));
+    store.first([
+        Act::Slow(Duration::from_secs(11)),
+        Act::FailAfter(Duration::from_secs(12), ErrorKind::Unavailable),
+    ]);
+    let late: Vec<_> = (0..2)
+        .map(|_| {
+            let guarded = guarded.clone();
+            tokio::spawn(async move { guarded.ping().await })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    for _ in 0..3 {
+        guarded.ping().await.unwrap_err();
+    }
+    time::sleep(Duration::from_secs(10)).await;
+    store.then(Act::Answer);
+    guarded.ping().await.unwrap();
+    let before = guarded.state();
+    assert!(matches!(before.circuit, Circuit::HalfOpen { .. }));
+    for call in late {
+        let _ = call.await.unwrap();
+    }
+    assert_eq!(guarded.state(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_in_between_starts_the_count_anew_and_a_data_error_is_an_answer() {
+    let store = Scripted::new(Act::Fail(ErrorKind::Refused));
+    let guarded = guarded(&store, 1);
+    for _ in 0..100 {
+        guarded.ping().await.unwrap_err();
+    }
+    assert!(!guarded.state().is_degraded());
+    store.first([DOWN, DOWN, Act::Fail(ErrorKind::Refused), DOWN, DOWN]);
+    for _ in 0..5 {
+        guarded.ping().await.unwrap_err();
+    }
+    assert_eq!(
+        (guarded.state().circuit, guarded.state().failures),
+        (Circuit::Closed, 2)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_watches_sees_each_change() {
+    let store = Scripted::new(DOWN);
+    let guarded = guarded(&store, 1);
+    let mut watch = guarded.watch();
+    guarded.ping().await.unwrap_err();
+    watch.changed().await.unwrap();
+    assert_eq!(watch.borrow_and_update().failures, 1);
+    store.then(Act::Answer);
+    guarded.ping().await.unwrap();
+    watch.changed().await.unwrap();
+    assert!(!watch.borrow_and_update().is_degraded());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_happens_one_probe_at_most_and_no_call_while_it_is_open() {
+    for seed in 0..40 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let store = Scripted::new(Act::Answer);
+        let guarded = Arc::new(guarded(&store, random.random_range(1..3)));
+        let mut last_until = None;
+        for _ in 0..150 {
+            let slow = Duration::from_millis(random.random_range(0..150));
+            store.then(match random.random_range(0..5) {
+                0 => Act::Slow(slow),
+                1 | 2 => Act::FailAfter(slow, ErrorKind::Unavailable),
+                3 => Act::FailAfter(slow, ErrorKind::Refused),
+                _ => Act::Hang,
+            });
+            let before = guarded.state().circuit;
+            let (calls, began) = (store.calls(), time::Instant::now());
+            store.most.store(store.now.load(SeqCst), SeqCst);
+            let mut crowd = JoinSet::new();
+            for _ in 0..random.random_range(1..6) {
+                let guarded = guarded.clone();
+                crowd.spawn(async move { guarded.ping().await });
+            }
+            if random.random_bool(0.2) {
+                tokio::task::yield_now().await;
+                crowd.shutdown().await;
+            } else {
+                crowd.join_all().await;
+            }
+            match before {
+                Circuit::Open { until, .. } if began < until => {
+                    assert_eq!(store.calls(), calls, "seed {seed}: a call while it was open");
+                }
+                Circuit::Open { .. } | Circuit::HalfOpen { .. } => {
+                    assert!(store.most.load(SeqCst) <= 1, "seed {seed}: two probes at once");
+                }
+                Circuit::Closed => {}
+            }
+            if let Circuit::Open { since, until } = guarded.state().circuit {
+                assert!(since < until, "seed {seed}");
+                assert!(
+                    last_until.is_none_or(|last| until >= last),
+                    "seed {seed}: open time went back"
+                );
+                last_until = Some(until);
+            }
+            time::advance(Duration::from_millis(random.random_range(0..6_000))).await;
+        }
+        assert!(
+            last_until.is_some(),
+            "seed {seed} never opened it: the test shows nothing"
+        );
+    }
+}

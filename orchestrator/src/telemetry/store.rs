@@ -1,0 +1,54 @@
+use std::time::Instant;
+
+use super::catalogue::{CIRCUIT, CIRCUIT_OPEN, DEGRADED, TRACKER_CALLS, TRACKER_RETRIES, TRACKER_TIME};
+
+/// One call to the store, counted when it ends; a call whose future is dropped counts as `cancelled`.
+#[derive(Debug)]
+pub(crate) struct Call {
+    operation: &'static str,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Call {
+    pub(crate) fn begin(operation: &'static str) -> Self {
+        Self {
+            operation,
+            began: Instant::now(),
+            outcome: "cancelled",
+        }
+    }
+
+    pub(crate) fn end(mut self, outcome: &'static str) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        TRACKER_CALLS
+            .counter(&[("operation", self.operation), ("outcome", self.outcome)])
+            .increment(1);
+        if !matches!(self.outcome, "circuit_open" | "probe_busy") {
+            TRACKER_TIME
+                .histogram(&[("operation", self.operation)])
+                .record(self.began.elapsed());
+        }
+    }
+}
+
+/// A call to the store is sent again.
+pub(crate) fn retried(operation: &'static str) {
+    TRACKER_RETRIES.counter(&[("operation", operation)]).increment(1);
+}
+
+/// The circuit breaker is in `state`: `closed`, `open` or `half_open`.
+pub(crate) fn circuit(state: &'static str, degraded: bool) {
+    for known in ["closed", "open", "half_open"] {
+        CIRCUIT
+            .gauge(&[("state", known)])
+            .set(f64::from(u8::from(known == state)));
+    }
+    CIRCUIT_OPEN.gauge(&[]).set(f64::from(u8::from(state == "open")));
+    DEGRADED.gauge(&[]).set(f64::from(u8::from(degraded)));
+}
