@@ -16,6 +16,7 @@ pub mod telemetry;
 pub mod testing;
 pub mod transform;
 
+mod clock;
 #[allow(dead_code, reason = "hooked in by the lane, the recorder and the simulation")]
 mod mutant;
 mod note;

@@ -1,1 +1,207 @@
+//! The note: the metadata that Kafka stores with each committed offset, atomically with the transaction.
+//!
+//! It says what the store has not confirmed yet, so that whoever owns the partition next can settle it. Anybody with
+//! write access to the group can set it, so what is read back is untrusted: what is not exactly ours is *no note*.
 
+use std::{fmt, str::FromStr};
+
+use tracker_api::{AttemptId, Gaps};
+use uuid::Uuid;
+
+/// An attempt that passes a failure of its own waits when so many are unconfirmed.
+pub(crate) const MOST_UNCONFIRMED: usize = 16;
+/// Kafka's default `offset.metadata.max.bytes`.
+const MOST_BYTES: usize = 4_096;
+/// Sixteen unconfirmed attempts and so many gaps of 20-digit offsets stay below [`MOST_BYTES`].
+const MOST_GAPS: usize = 64;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// The attempt that committed it.
+    pub(crate) attempt: AttemptId,
+    /// Whether that attempt passed a failure.
+    pub(crate) passed: bool,
+    pub(crate) era: u64,
+    pub(crate) term: u64,
+    /// Earlier attempts that passed a failure whose `failed` is not durable in the store yet.
+    pub(crate) unconfirmed: Vec<AttemptId>,
+    pub(crate) gaps: Gaps,
+}
+
+impl Note {
+    /// Reads a note; none if it is not one of ours.
+    pub(crate) fn read(text: Option<&str>) -> Option<Self> {
+        text?.parse().ok()
+    }
+
+    /// The attempts that may have passed failures which the store does not know as `failed` yet.
+    pub(crate) fn open_attempts(&self) -> Vec<AttemptId> {
+        let own = self.passed.then_some(self.attempt);
+        self.unconfirmed.iter().copied().chain(own).collect()
+    }
+
+    /// Keeps the gaps few enough for the note's bound; joining two says too much, never too little.
+    pub(crate) fn bounded(mut self) -> Self {
+        self.gaps.bound(MOST_GAPS);
+        self
+    }
+}
+
+/// Whether a committed note names `attempt`, as its own or as unconfirmed: then that attempt is committed.
+pub(crate) fn names(note: &str, attempt: AttemptId) -> bool {
+    Note::read(Some(note)).is_some_and(|note| note.attempt == attempt || note.unconfirmed.contains(&attempt))
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passed = if self.passed { "p" } else { "-" };
+        write!(f, "v1;{};{passed};{};{};", self.attempt, self.era, self.term)?;
+        for (i, attempt) in self.unconfirmed.iter().enumerate() {
+            write!(f, "{}{attempt}", if i == 0 { "" } else { "," })?;
+        }
+        f.write_str(";")?;
+        for (i, gap) in self.gaps.iter().enumerate() {
+            write!(f, "{}{}-{}", if i == 0 { "" } else { "," }, gap.start, gap.end)?;
+        }
+        Ok(())
+    }
+}
+
+/// Not one of our notes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NotOurs;
+
+impl FromStr for Note {
+    type Err = NotOurs;
+
+    fn from_str(text: &str) -> Result<Self, NotOurs> {
+        if text.len() >= MOST_BYTES {
+            return Err(NotOurs);
+        }
+        let fields: Vec<&str> = text.split(';').collect();
+        let ["v1", attempt, passed, era, term, unconfirmed, gaps] = fields[..] else {
+            return Err(NotOurs);
+        };
+        let unconfirmed = list(unconfirmed).map(attempt_id).collect::<Result<Vec<_>, _>>()?;
+        let ranges = list(gaps).map(range).collect::<Result<Vec<_>, _>>()?;
+        let passed = match passed {
+            "p" => true,
+            "-" => false,
+            _ => return Err(NotOurs),
+        };
+        if unconfirmed.len() + usize::from(passed) > MOST_UNCONFIRMED || ranges.len() > MOST_GAPS {
+            return Err(NotOurs);
+        }
+        Ok(Self {
+            attempt: attempt_id(attempt)?,
+            passed,
+            era: number(era)?,
+            term: number(term)?,
+            unconfirmed,
+            gaps: ranges.into_iter().collect(),
+        })
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(|item| !item.is_empty())
+}
+
+/// Attempt ids only grow, so one near the end of its range would leave no room: not ours.
+fn attempt_id(text: &str) -> Result<AttemptId, NotOurs> {
+    let id = Uuid::try_parse(text).map_err(|_| NotOurs)?;
+    if text.len() != 32 || id.as_u128() >> 124 == 0xf {
+        Err(NotOurs)
+    } else {
+        Ok(AttemptId(id))
+    }
+}
+
+/// Eras and terms only grow too.
+fn number(text: &str) -> Result<u64, NotOurs> {
+    text.parse().ok().filter(|n| *n < u64::MAX / 2).ok_or(NotOurs)
+}
+
+fn range(text: &str) -> Result<std::ops::Range<i64>, NotOurs> {
+    let (start, end) = text.split_once('-').ok_or(NotOurs)?;
+    let (start, end): (i64, i64) = (
+        start.parse().map_err(|_| NotOurs)?,
+        end.parse().map_err(|_| NotOurs)?,
+    );
+    if 0 <= start && start < end {
+        Ok(start..end)
+    } else {
+        Err(NotOurs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{AttemptIds, SystemClock};
+
+    fn note(unconfirmed: usize, gaps: usize) -> Note {
+        let mut ids = AttemptIds::default();
+        Note {
+            attempt: ids.next(&SystemClock),
+            passed: unconfirmed < MOST_UNCONFIRMED,
+            era: u64::MAX / 2 - 1,
+            term: u64::MAX / 2 - 1,
+            unconfirmed: (0..unconfirmed).map(|_| ids.next(&SystemClock)).collect(),
+            gaps: (0..gaps as i64)
+                .map(|i| i64::MAX - 4 * (i + 1)..i64::MAX - 4 * i - 2)
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_note_comes_back_as_it_was_written() {
+        for (unconfirmed, gaps) in [(0, 0), (1, 1), (16, 64)] {
+            let note = note(unconfirmed, gaps);
+            assert_eq!(note.to_string().parse(), Ok(note));
+        }
+    }
+
+    #[test]
+    fn the_fullest_note_stays_below_kafkas_bound() {
+        let note = note(MOST_UNCONFIRMED, 3 * MOST_GAPS).bounded();
+        assert!(
+            note.to_string().len() < MOST_BYTES,
+            "{} bytes",
+            note.to_string().len()
+        );
+        assert_eq!(note.to_string().parse(), Ok(note));
+    }
+
+    #[test]
+    fn what_is_not_exactly_ours_is_no_note() {
+        let good = note(1, 1).to_string();
+        let ffff = "f".repeat(32);
+        for bad in [
+            String::new(),
+            "hello".into(),
+            good.replace("v1", "v2"),
+            good.replace(";p;", ";x;"),
+            note(16, 0).to_string().replace(";-;", ";p;"),
+            format!("{good};"),
+            format!("{good},5-5"),
+            format!("{good},-3-5"),
+            good.replacen(|c: char| c.is_ascii_hexdigit(), "g", 3),
+            format!("v1;{ffff};p;1;1;;"),
+            format!("v1;{};p;{};1;;", note(0, 0).attempt, u64::MAX),
+            "x".repeat(MOST_BYTES),
+        ] {
+            assert_eq!(bad.parse::<Note>(), Err(NotOurs), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_note_names_its_own_attempt_and_the_unconfirmed_ones() {
+        let note = note(2, 0);
+        let text = note.to_string();
+        assert!(names(&text, note.attempt));
+        assert!(note.unconfirmed.iter().all(|a| names(&text, *a)));
+        assert!(!names(&text, AttemptIds::default().next(&SystemClock)));
+        assert!(!names("a tool's own words", note.attempt));
+    }
+}

@@ -1,1 +1,348 @@
-//! (in the making)
+//! What is told to the tracker, and when: the law of *before and after*.
+//!
+//! A failure is durable before the commit that passes over its record; it is final, and a success is written, only after
+//! that commit. What must come before is awaited by the lane; what comes after is handed to the [`marker`], which
+//! coalesces and repeats it until it is durable.
+
+mod marker;
+mod recovery;
+mod store;
+
+use std::sync::Arc;
+
+use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
+use tracker_api::{
+    AttemptId, Captured, Decision, DynTracker, Entry, Partition, Progress, RecordId, Result, Timestamp,
+    Version,
+};
+
+pub(crate) use self::{marker::Mark, recovery::Recovery};
+use crate::{
+    clock::Clock,
+    config::{OnStoreFailure, StorePayload, Tracking},
+    kafka::{Committed, Position},
+    mutant::{self, Mutant},
+    reconcile::reconcile,
+    transform::SourceRecord,
+};
+
+/// What the recorder was told by the configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) tracking: Tracking,
+    pub(crate) on_store_failure: OnStoreFailure,
+    pub(crate) capture: StorePayload,
+    /// Under `outbox`: capture the bytes of failures only.
+    pub(crate) capture_on_failure_only: bool,
+}
+
+/// What the store answered, for the lane to take up when it next looks.
+#[derive(Debug)]
+pub(crate) enum Feedback {
+    /// The failures of these attempts are `failed` in the store, or voided: the note need not name them any more.
+    Confirmed {
+        partition: Partition,
+        attempts: Vec<AttemptId>,
+        closed: Vec<i64>,
+    },
+    /// An operator decided about a blocking record.
+    Decided {
+        id: RecordId,
+        era: u64,
+        revision: u64,
+        decision: Decision,
+    },
+}
+
+/// Who holds the failures that an attempt passes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// The store; or nobody needs to.
+    Store,
+    /// The fallback, or only the dead letter in the same transaction: their offsets become gaps.
+    Elsewhere,
+    /// Somebody with a newer version wrote about these records: do not commit, read C(p) again.
+    Superseded(Vec<RecordId>),
+}
+
+/// What a commit made true.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// `failed` and `succeeded` entries, at the attempt's version.
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) progress: Vec<Progress>,
+    /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
+    pub(crate) passed: Vec<(Partition, Vec<i64>)>,
+}
+
+/// One lane's recorder. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Recorder {
+    settings: Settings,
+    store: Option<DynTracker>,
+    fallback: Option<DynTracker>,
+    runtime: Handle,
+    clock: Arc<dyn Clock>,
+    marks: mpsc::UnboundedSender<Mark>,
+    feedback: mpsc::UnboundedSender<Feedback>,
+    queue: Arc<marker::Queue>,
+}
+
+impl Recorder {
+    /// A recorder, and where its feedback arrives. Calls to the stores run on `runtime`.
+    pub(crate) fn new(
+        settings: Settings,
+        store: Option<DynTracker>,
+        fallback: Option<DynTracker>,
+        runtime: Handle,
+        clock: Arc<dyn Clock>,
+    ) -> (Self, mpsc::UnboundedReceiver<Feedback>) {
+        let (feedback, receiver) = mpsc::unbounded_channel();
+        let (marks, queue) = (mpsc::unbounded_channel(), Arc::new(marker::Queue::default()));
+        if let Some(store) = &store {
+            runtime.spawn(marker::run(
+                store.clone(),
+                marks.1,
+                feedback.clone(),
+                queue.clone(),
+            ));
+        }
+        let store = store.filter(|_| settings.tracking != Tracking::None);
+        (
+            Self {
+                settings,
+                store,
+                fallback,
+                runtime,
+                clock,
+                marks: marks.0,
+                feedback,
+                queue,
+            },
+            receiver,
+        )
+    }
+
+    /// Whether failures must be durable before they are passed.
+    pub(crate) fn is_reliable(&self) -> bool {
+        self.store.is_some() && matches!(self.settings.tracking, Tracking::Reliable | Tracking::Outbox)
+    }
+
+    /// Whether each record has an entry of its own.
+    pub(crate) fn is_outbox(&self) -> bool {
+        self.store.is_some() && self.settings.tracking == Tracking::Outbox
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The record's bytes, as far as they are to be kept with an entry that is a `failure` or not.
+    pub(crate) fn capture(&self, record: &SourceRecord, failure: bool) -> Option<Captured> {
+        if self.settings.capture == StorePayload::None || (!failure && self.settings.capture_on_failure_only)
+        {
+            return None;
+        }
+        let mut captured = Captured {
+            key: record.key.clone(),
+            value: record.value.clone(),
+            headers: record.headers.clone(),
+        };
+        if self.settings.capture == StorePayload::Text {
+            let text = |bytes: &mut bytes::Bytes| *bytes = String::from_utf8_lossy(bytes).into_owned().into();
+            captured.key.iter_mut().for_each(text);
+            captured.value.iter_mut().for_each(text);
+            captured
+                .headers
+                .iter_mut()
+                .filter_map(|h| h.value.as_mut())
+                .for_each(text);
+        }
+        Some(captured)
+    }
+
+    /// Under `outbox`: makes `received` entries durable before their transform. `Ok(false)`: the store is down and the flow
+    /// goes on without them, so their offsets become gaps. `Err`: wait for the store.
+    pub(crate) async fn received(self, entries: Vec<Entry>) -> Result<bool> {
+        let Some(store) = self.store.clone() else {
+            return Ok(true);
+        };
+        match self
+            .runtime
+            .spawn(async move { store::write(&*store, entries).await })
+            .await
+        {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(_)) if self.settings.on_store_failure == OnStoreFailure::Degrade => Ok(false),
+            Ok(Err(error)) => Err(error),
+            Err(join) => Err(store::gone(join)),
+        }
+    }
+
+    /// Makes the failures that an attempt is about to pass durable. `dead_letters`: the attempt also sends each to the
+    /// dead-letter topic. `Err`: nobody holds them; wait and call again.
+    pub(crate) async fn before(self, failing: Vec<Entry>, dead_letters: bool) -> Result<Held> {
+        let Some(store) = self.store.clone() else {
+            return Ok(Held::Store);
+        };
+        if failing.is_empty() || !self.is_reliable() || mutant::active(Mutant::SwapBeforeAndAfterFailure) {
+            return Ok(Held::Store);
+        }
+        let ids: Vec<RecordId> = failing.iter().map(|entry| entry.id.clone()).collect();
+        let degrade = self.settings.on_store_failure == OnStoreFailure::Degrade;
+        let fallback = self.fallback.clone().filter(|_| degrade);
+        let written = self.runtime.spawn(async move {
+            match (store::write(&*store, failing.clone()).await, fallback) {
+                (Err(_), Some(fallback)) => store::write(&*fallback, failing).await.map(|_| None),
+                (written, _) => written.map(Some),
+            }
+        });
+        match written.await {
+            Ok(Ok(Some(stands))) => {
+                let superseded: Vec<_> = ids
+                    .into_iter()
+                    .zip(stands)
+                    .filter(|(_, s)| !s)
+                    .map(|(id, _)| id)
+                    .collect();
+                Ok(if superseded.is_empty() {
+                    Held::Store
+                } else {
+                    Held::Superseded(superseded)
+                })
+            }
+            Ok(Ok(None)) => Ok(Held::Elsewhere),
+            Ok(Err(_)) if degrade && dead_letters => Ok(Held::Elsewhere),
+            Ok(Err(error)) => Err(error),
+            Err(join) => Err(store::gone(join)),
+        }
+    }
+
+    /// Writes that these records stand at the front of their partitions, without waiting.
+    pub(crate) fn stopped(&self, failing: Vec<Entry>) {
+        self.mark(Mark {
+            entries: failing,
+            ..Mark::default()
+        });
+    }
+
+    /// Writes `received` over the failures of an attempt that came to nothing. `void` was reserved before the next attempt's id.
+    pub(crate) fn void(&self, failing: Vec<Entry>, void: Version) {
+        let entries = failing.into_iter().map(|entry| {
+            let version = if mutant::active(Mutant::ConfirmAborted) {
+                Version {
+                    outcome: tracker_api::Outcome::Failed,
+                    ..entry.version
+                }
+            } else {
+                void
+            };
+            let failure = entry.failure.filter(|_| mutant::active(Mutant::ConfirmAborted));
+            Entry {
+                version,
+                failure,
+                ..entry
+            }
+        });
+        self.mark(Mark {
+            entries: entries.collect(),
+            ..Mark::default()
+        });
+    }
+
+    /// Writes what a commit made true. Wants the commit's proof, so it cannot be called before it.
+    pub(crate) fn after(&self, committed: &Committed, done: Done) {
+        let attempt = committed.attempt();
+        let confirm = done
+            .passed
+            .into_iter()
+            .map(|(partition, closed)| Feedback::Confirmed {
+                partition,
+                attempts: vec![attempt],
+                closed,
+            });
+        let confirm = if self.is_reliable() {
+            confirm.collect()
+        } else {
+            Vec::new()
+        };
+        self.mark(Mark {
+            entries: done.entries,
+            progress: done.progress,
+            confirm,
+        });
+    }
+
+    fn mark(&self, mark: Mark) {
+        if self.store.is_some() && !mark.is_empty() && self.queue.admits(&mark, self.settings.tracking) {
+            // The marker ends only with its runtime; then the process ends too, and the next owner reconciles.
+            let _ = self.marks.send(mark);
+        }
+    }
+
+    /// Settles what the partition's last owner left open, in the background, until it is durable. Abort it when the
+    /// partition goes.
+    pub(crate) fn recover(&self, recovery: Recovery) -> Option<AbortHandle> {
+        let store = self.store.clone()?;
+        let (fallback, feedback, clock) = (self.fallback.clone(), self.feedback.clone(), self.clock.clone());
+        let task = recovery::run(recovery, store, fallback, feedback, clock);
+        Some(self.runtime.spawn(task).abort_handle())
+    }
+
+    /// Settles one partition's entries below its committed offset, in the background; what fails is tried again next time.
+    pub(crate) fn settle(&self, position: Position) {
+        let Some(store) = self.store.clone() else { return };
+        self.runtime.spawn(async move {
+            if let Err(error) = reconcile(&*store, &position).await {
+                tracing::debug!(partition = %position.partition, %error, "reconcile put off");
+            }
+        });
+    }
+
+    /// Asks what operators decided about blocking records. Answers arrive as [`Feedback::Decided`].
+    pub(crate) fn ask(&self, ids: Vec<RecordId>) {
+        let Some(store) = self.store.clone() else { return };
+        let feedback = self.feedback.clone();
+        self.runtime.spawn(async move {
+            let Ok(entries) = store.get(&ids).await else {
+                return;
+            };
+            for entry in entries.into_iter().flatten() {
+                if let Some(decision) = entry.decision().filter(|d| d.is_for_blocking()).cloned() {
+                    let (era, revision) = (entry.version.era, entry.revision);
+                    let _ = feedback.send(Feedback::Decided {
+                        id: entry.id,
+                        era,
+                        revision,
+                        decision,
+                    });
+                }
+            }
+        });
+    }
+
+    /// The partition's era as the store knows it; none if it knows none or does not answer.
+    pub(crate) async fn known_era(self, partition: Partition) -> Option<u64> {
+        let store = self.store.clone()?;
+        let progress = self
+            .runtime
+            .spawn(async move { store.progress().await })
+            .await
+            .ok()?
+            .ok()?;
+        progress
+            .into_iter()
+            .find(|p| p.partition == partition)
+            .map(|p| p.era)
+    }
+
+    /// Waits until everything handed to the marker is durable. Bound it with a deadline: the store may be down.
+    pub(crate) async fn flush(&self) {
+        self.queue.drained().await;
+    }
+
+    /// Failures that `lightweight` tracking has dropped since the start, because its queue was full.
+    pub(crate) fn lost(&self) -> u64 {
+        self.queue.lost()
+    }
+}

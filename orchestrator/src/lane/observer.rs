@@ -1,0 +1,39 @@
+use std::{fmt, time::Duration};
+
+use tracker_api::RecordId;
+
+/// What a commit did, in records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Records that the commit passed.
+    pub(crate) records_in: u64,
+    /// Records that it produced, dead letters apart.
+    pub(crate) records_out: u64,
+    /// Of `records_in`: passed as failures.
+    pub(crate) failed: u64,
+    /// Of `records_in`: done without output.
+    pub(crate) filtered: u64,
+    pub(crate) dead_letters: u64,
+}
+
+/// Who is told how a lane fares: metrics and health. Told once per batch, never per record.
+pub(crate) trait Observer: fmt::Debug + Send + Sync {
+    /// The loop turned.
+    fn beat(&self);
+    /// So many partitions are ours.
+    fn joined(&self, partitions: usize);
+    /// Why nothing moves; none when it moves again.
+    fn reason(&self, reason: Option<String>);
+    fn transformed(&self, records: usize, elapsed: Duration);
+    fn transform_failed(&self, class: &str);
+    /// A commit, and how long its transaction took. Told after the commit, so counters never claim what is not there.
+    fn committed(&self, counts: &Counts, transaction: Duration);
+    fn aborted(&self, kind: &'static str);
+    /// An unknown outcome was settled.
+    fn settled(&self, outcome: &'static str);
+    fn in_flight(&self, records: usize);
+    /// The records that stand at the front of their partitions.
+    fn blocked(&self, records: &[RecordId]);
+    /// Failures that `lightweight` tracking dropped, since the start.
+    fn lost(&self, failures: u64);
+}

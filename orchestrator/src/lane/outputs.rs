@@ -1,0 +1,281 @@
+//! What is sent: outputs and dead letters, with the headers that say where they come from.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tracker_api::{AttemptId, Failure, Header, RecordId};
+
+use super::Settings;
+use crate::{
+    kafka::Send,
+    transform::{Output, SourceRecord, TargetRecord, TransformError},
+};
+
+const DEDUP_KEY: &[u8] = b"orchestrator-dedup-key";
+const ATTEMPT: &[u8] = b"orchestrator-attempt";
+const OUTPUT: &[u8] = b"orchestrator-output";
+const REPLAY: &[u8] = b"orchestrator-replay";
+const ORIGIN: &[u8] = b"orchestrator-origin";
+const ERROR_CLASS: &[u8] = b"orchestrator-error-class";
+const ERROR_MESSAGE: &[u8] = b"orchestrator-error-message";
+const ERROR_TRIES: &[u8] = b"orchestrator-error-tries";
+const VALUE_OMITTED: &[u8] = b"orchestrator-value-omitted";
+/// Names that are ours: never trusted when they come in, never another's when they go out.
+const RESERVED: [&[u8]; 8] = [
+    DEDUP_KEY,
+    ATTEMPT,
+    OUTPUT,
+    REPLAY,
+    ERROR_CLASS,
+    ERROR_MESSAGE,
+    ERROR_TRIES,
+    VALUE_OMITTED,
+];
+/// What Kafka's record format may add to key, value and headers.
+const OVERHEAD: usize = 128;
+
+/// An output that can be sent, but for the header that names its attempt.
+#[derive(Debug)]
+pub(super) struct Prepared(Send);
+
+impl Prepared {
+    /// The record as attempt `attempt` sends it. Cheap: bytes are shared.
+    pub(super) fn send(&self, attempt: &Bytes) -> Send {
+        let mut send = self.0.clone();
+        send.headers.push(header(ATTEMPT, attempt.clone()));
+        send
+    }
+}
+
+/// The value of the header that names an attempt: once per batch.
+pub(super) fn attempt_value(attempt: AttemptId) -> Bytes {
+    Bytes::from(attempt.to_string())
+}
+
+/// Makes the outputs of a record ready, or says why they cannot be sent.
+pub(super) fn prepare(
+    id: &RecordId,
+    output: Output,
+    settings: &Settings,
+) -> Result<Vec<Prepared>, TransformError> {
+    let Output::Records(records) = output else {
+        return Ok(Vec::new());
+    };
+    let count = records.len();
+    let dedup_key = Bytes::from(id.to_string());
+    let mut prepared = Vec::with_capacity(count);
+    for (i, record) in records.into_iter().enumerate() {
+        let TargetRecord {
+            topic,
+            partition,
+            key,
+            value,
+            mut headers,
+            timestamp,
+        } = record;
+        disown(&mut headers);
+        headers.push(header(DEDUP_KEY, dedup_key.clone()));
+        if count != 1 {
+            headers.push(header(OUTPUT, Bytes::from(format!("{}/{count}", i + 1))));
+        }
+        let topic = topic.unwrap_or_else(|| settings.target.clone());
+        let send = Send {
+            topic,
+            partition,
+            key,
+            value,
+            headers,
+            timestamp,
+        };
+        check(&send, i, settings)?;
+        prepared.push(Prepared(send));
+    }
+    Ok(prepared)
+}
+
+fn check(send: &Send, i: usize, settings: &Settings) -> Result<(), TransformError> {
+    let size = size(send);
+    let most = settings.max_message_bytes;
+    if size > most {
+        let what = format!(
+            "output {} for topic {} has {size} bytes; the client sends at most {most} (message.max.bytes)",
+            i + 1,
+            send.topic
+        );
+        return Err(TransformError::permanent("output_too_large", what));
+    }
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if send.topic.is_empty() || send.topic.len() > 249 || !send.topic.chars().all(named) {
+        let what = format!(
+            "output {} names the topic `{}`, which Kafka does not allow",
+            i + 1,
+            send.topic.escape_debug()
+        );
+        return Err(TransformError::permanent("output_invalid", what));
+    }
+    if send.partition.is_some_and(|p| p < 0) {
+        let what = format!("output {} names partition {:?}", i + 1, send.partition);
+        return Err(TransformError::permanent("output_invalid", what));
+    }
+    if send.topic == settings.source {
+        let what = format!(
+            "output {} goes to the source topic {}: that would never end",
+            i + 1,
+            send.topic
+        );
+        return Err(TransformError::permanent("output_invalid", what));
+    }
+    Ok(())
+}
+
+/// The record as it was read, and why it failed. A value that the client cannot send is left out and said so.
+pub(super) fn dead_letter(
+    record: &SourceRecord,
+    failure: &Failure,
+    topic: &Arc<str>,
+    attempt: &Bytes,
+    settings: &Settings,
+) -> Send {
+    let mut headers = record.headers.clone();
+    disown(&mut headers);
+    headers.push(header(DEDUP_KEY, Bytes::from(record.id.to_string())));
+    headers.push(header(ATTEMPT, attempt.clone()));
+    headers.push(header(ERROR_CLASS, Bytes::from(failure.class.clone())));
+    headers.push(header(ERROR_MESSAGE, Bytes::from(failure.message.clone())));
+    headers.push(header(ERROR_TRIES, Bytes::from(failure.tries.to_string())));
+    let mut send = Send {
+        topic: topic.clone(),
+        partition: None,
+        key: record.key.clone(),
+        value: record.value.clone(),
+        headers,
+        timestamp: record.timestamp,
+    };
+    if size(&send) > settings.max_message_bytes {
+        let bytes = send.value.take().map_or(0, |v| v.len());
+        send.headers
+            .push(header(VALUE_OMITTED, Bytes::from(bytes.to_string())));
+    }
+    if size(&send) > settings.max_message_bytes {
+        send.headers.retain(|h| RESERVED.contains(&&h.name[..]));
+        send.key = None;
+    }
+    send
+}
+
+/// Incoming headers of our names are kept under another: they say what another service, or nobody, wrote.
+fn disown(headers: &mut [Header]) {
+    for header in headers.iter_mut().filter(|h| RESERVED.contains(&&h.name[..])) {
+        header.name = Bytes::from_static(ORIGIN);
+    }
+}
+
+fn header(name: &'static [u8], value: Bytes) -> Header {
+    Header {
+        name: Bytes::from_static(name),
+        value: Some(value),
+    }
+}
+
+fn size(send: &Send) -> usize {
+    let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers: usize = send
+        .headers
+        .iter()
+        .map(|h| h.name.len() + optional(&h.value) + 8)
+        .sum();
+    optional(&send.key) + optional(&send.value) + headers + OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use tracker_api::Partition;
+
+    use super::*;
+    use crate::lane::tests::settings;
+
+    fn id() -> RecordId {
+        Partition::new("orders", 3).at(42)
+    }
+
+    fn value<'a>(send: &'a Send, name: &[u8]) -> Vec<&'a [u8]> {
+        send.headers
+            .iter()
+            .filter(|h| h.name == name)
+            .filter_map(|h| h.value.as_deref())
+            .collect()
+    }
+
+    #[test]
+    fn an_output_says_where_it_comes_from_and_never_trusts_what_came_in() {
+        let forged = TargetRecord::new(None, "v").header("orchestrator-dedup-key", "forged");
+        let prepared = prepare(&id(), forged.into(), &settings()).unwrap();
+        let send = prepared[0].send(&Bytes::from("a1"));
+        assert_eq!(value(&send, DEDUP_KEY), [b"orders:3:42"]);
+        assert_eq!(value(&send, ORIGIN), [b"forged"]);
+        assert_eq!(value(&send, ATTEMPT), [b"a1"]);
+        assert!(value(&send, OUTPUT).is_empty(), "a single output needs no number");
+    }
+
+    #[test]
+    fn several_outputs_are_numbered() {
+        let outputs = Output::Records(vec![
+            TargetRecord::new(None, "a"),
+            TargetRecord::new(None, "b").to("other"),
+        ]);
+        let prepared = prepare(&id(), outputs, &settings()).unwrap();
+        let sends: Vec<Send> = prepared.iter().map(|p| p.send(&Bytes::new())).collect();
+        assert_eq!(value(&sends[0], OUTPUT), [b"1/2"]);
+        assert_eq!(value(&sends[1], OUTPUT), [b"2/2"]);
+        assert_eq!((&*sends[0].topic, &*sends[1].topic), ("enriched", "other"));
+    }
+
+    #[test]
+    fn an_output_that_cannot_be_sent_is_a_failure_of_its_record() {
+        let settings = settings();
+        let large = TargetRecord::new(None, vec![0; settings.max_message_bytes]);
+        for (output, class) in [
+            (large, "output_too_large"),
+            (TargetRecord::new(None, "v").to(""), "output_invalid"),
+            (TargetRecord::new(None, "v").to("no spaces"), "output_invalid"),
+            (
+                TargetRecord::new(None, "v").to(settings.source.clone()),
+                "output_invalid",
+            ),
+            (
+                TargetRecord {
+                    partition: Some(-1),
+                    ..TargetRecord::new(None, "v")
+                },
+                "output_invalid",
+            ),
+        ] {
+            let error = prepare(&id(), output.into(), &settings).unwrap_err();
+            assert_eq!(error.class, class, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_too_large_to_send_leaves_its_value_out_and_says_so() {
+        let settings = settings();
+        let record = SourceRecord {
+            id: id(),
+            timestamp: Some(1),
+            key: Some(Bytes::from("k")),
+            value: Some(vec![0; settings.max_message_bytes].into()),
+            headers: vec![],
+        };
+        let send = dead_letter(
+            &record,
+            &Failure::new("malformed", "bad"),
+            &"dead".into(),
+            &Bytes::new(),
+            &settings,
+        );
+        assert_eq!((send.value.clone(), send.key.clone()), (None, record.key));
+        assert_eq!(
+            value(&send, VALUE_OMITTED),
+            [settings.max_message_bytes.to_string().as_bytes()]
+        );
+    }
+}

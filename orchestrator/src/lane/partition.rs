@@ -1,0 +1,236 @@
+//! What a lane holds of one partition, between the poll and the commit.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::{task::AbortHandle, time::Instant};
+use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
+
+use super::{outputs::Prepared, pool::RecordRef};
+use crate::{
+    kafka::{Advance, Position},
+    mutant::{self, Mutant},
+    note::{MOST_UNCONFIRMED, Note},
+};
+
+/// A record from its poll to its commit.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) record: RecordRef,
+    pub(super) state: State,
+    /// The last failure; kept while the record is tried again.
+    pub(super) failure: Option<Failure>,
+    pub(super) first_failed_at: Option<Timestamp>,
+    /// The last operator's decision that was acted on.
+    pub(super) revision: u64,
+    /// Whether the store has, or may have, an entry of it.
+    pub(super) recorded: bool,
+    /// Under `outbox`: the store was down, so it cannot speak about this record.
+    pub(super) unknown: bool,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// To be transformed, for the first time or again.
+    Todo,
+    /// Transformed; none is filtered.
+    Ready(Vec<Prepared>),
+    /// Failed for good: to be passed over.
+    Passing,
+}
+
+impl Work {
+    pub(super) fn new(record: RecordRef) -> Self {
+        Self {
+            record,
+            state: State::Todo,
+            failure: None,
+            first_failed_at: None,
+            revision: 0,
+            recorded: false,
+            unknown: false,
+        }
+    }
+
+    pub(super) fn tries(&self) -> u32 {
+        self.failure.as_ref().map_or(0, |f| f.tries)
+    }
+
+    /// Takes a failure of one more try; it passes the record, or it is tried again.
+    pub(super) fn fail(&mut self, mut failure: Failure, passes: bool, at: Timestamp) {
+        failure.tries = self.tries() + 1;
+        failure.passes = passes;
+        self.failure = Some(failure);
+        self.first_failed_at.get_or_insert(at);
+        self.state = if passes { State::Passing } else { State::Todo };
+    }
+
+    /// An entry of this record at `version`, without bytes.
+    pub(super) fn entry(&self, version: Version, at: Timestamp) -> Entry {
+        let failed = matches!(version.outcome, Outcome::Failing | Outcome::Failed);
+        Entry {
+            failure: self.failure.clone().filter(|_| failed),
+            first_failed_at: self.first_failed_at,
+            ..Entry::new(self.record.id.clone(), version, at)
+        }
+    }
+}
+
+/// The front record of a partition waits to be tried again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Blocked {
+    pub(super) until: Instant,
+}
+
+/// A partition whose term is ours.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) era: u64,
+    pub(super) term: u64,
+    /// C(p): what the next attempt starts from.
+    pub(super) committed: i64,
+    /// The note that stands there.
+    pub(super) note: String,
+    pub(super) unconfirmed: Vec<AttemptId>,
+    /// Those of `unconfirmed` whose failures lie in gaps: not naming them makes them unknown, never wrong.
+    pub(super) gapped: Vec<AttemptId>,
+    pub(super) gaps: Gaps,
+    /// Offsets below it were received.
+    pub(super) received: i64,
+    pub(super) floor: i64,
+    pub(super) failed: u64,
+    pub(super) succeeded: u64,
+    pub(super) work: VecDeque<Work>,
+    pub(super) blocked: Option<Blocked>,
+    pub(super) held: bool,
+    pub(super) recovery: Option<AbortHandle>,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if let Some(recovery) = &self.recovery {
+            recovery.abort();
+        }
+    }
+}
+
+impl Owned {
+    /// A partition at the start of our term, by the note that our term commits.
+    pub(super) fn new(committed: i64, note: &Note) -> Self {
+        Self {
+            era: note.era,
+            term: note.term,
+            committed,
+            note: note.to_string(),
+            unconfirmed: note.unconfirmed.clone(),
+            gapped: Vec::new(),
+            gaps: note.gaps.clone(),
+            received: committed,
+            floor: committed,
+            failed: 0,
+            succeeded: 0,
+            work: VecDeque::new(),
+            blocked: None,
+            held: false,
+            recovery: None,
+        }
+    }
+
+    pub(super) fn version(&self, attempt: AttemptId, outcome: Outcome) -> Version {
+        Version {
+            era: self.era,
+            term: self.term,
+            attempt,
+            outcome,
+        }
+    }
+
+    /// Whether it has work that may run now.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        !self.work.is_empty() && self.blocked.is_none_or(|b| b.until <= now)
+    }
+
+    /// How many works from the front are done, one way or the other: what an attempt may advance over.
+    pub(super) fn done(&self) -> usize {
+        self.work
+            .iter()
+            .take_while(|work| !matches!(work.state, State::Todo))
+            .count()
+    }
+
+    /// Whether an attempt that passes a failure of its own must wait for the store to confirm earlier ones. Attempts
+    /// whose failures lie in gaps make room first.
+    pub(super) fn is_full(&mut self) -> bool {
+        while self.unconfirmed.len() >= MOST_UNCONFIRMED && !self.gapped.is_empty() {
+            let forgotten = self.gapped.remove(0);
+            self.unconfirmed.retain(|attempt| *attempt != forgotten);
+        }
+        self.unconfirmed.len() >= MOST_UNCONFIRMED
+    }
+
+    /// The store has confirmed these attempts, and holds these offsets of gaps.
+    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64]) {
+        self.unconfirmed.retain(|attempt| !attempts.contains(attempt));
+        self.gapped.retain(|attempt| !attempts.contains(attempt));
+        for offset in closed {
+            self.gaps.remove(&(*offset..*offset + 1));
+        }
+    }
+
+    /// The step over the first `count` works, as attempt `id`.
+    pub(super) fn advance(
+        &self,
+        partition: &Partition,
+        id: AttemptId,
+        count: usize,
+        passed: bool,
+        gaps: &Gaps,
+    ) -> Advance {
+        let last = count.checked_sub(1).and_then(|last| self.work.get(last));
+        let behind = i64::from(!mutant::active(Mutant::WrongOffset));
+        let next = last.map_or(self.committed, |work| work.record.id.offset + behind);
+        let mut all = self.gaps.clone();
+        gaps.iter().for_each(|gap| all.add(gap.clone()));
+        let note = Note {
+            attempt: id,
+            passed,
+            era: self.era,
+            term: self.term,
+            unconfirmed: self.unconfirmed.clone(),
+            gaps: all,
+        };
+        Advance {
+            partition: partition.clone(),
+            start: Some(self.committed),
+            start_note: Some(self.note.clone()),
+            next,
+            note: note.bounded().to_string(),
+        }
+    }
+
+    pub(super) fn progress(&self, partition: &Partition, at: Timestamp) -> Progress {
+        Progress {
+            partition: partition.clone(),
+            era: self.era,
+            floor: self.floor,
+            received: self.received,
+            committed: self.committed,
+            gaps: self.gaps.clone(),
+            failed: self.failed,
+            succeeded: self.succeeded,
+            at,
+        }
+    }
+
+    pub(super) fn position(&self, partition: &Partition) -> Position {
+        Position {
+            partition: partition.clone(),
+            offset: Some(self.committed),
+            note: Some(self.note.clone()),
+        }
+    }
+
+    /// When its front record is tried again, from now.
+    pub(super) fn wait(&self, now: Instant) -> Option<Duration> {
+        self.blocked.map(|b| b.until.saturating_duration_since(now))
+    }
+}

@@ -1,0 +1,46 @@
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tracker_api::RecordId;
+
+use crate::config::{FailureMode, InitialOffset};
+
+/// What a lane was told by the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) source: Arc<str>,
+    pub(crate) target: Arc<str>,
+    pub(crate) dead_letter: Option<Arc<str>>,
+    pub(crate) failure_mode: FailureMode,
+    pub(crate) initial_offset: InitialOffset,
+    /// Tries of a record before it is passed over; from 1. Atomic knows no last one.
+    pub(crate) max_attempts: u32,
+    pub(crate) backoff: Backoff,
+    /// Most records, and about the most bytes, of one transaction.
+    pub(crate) batch_records: usize,
+    pub(crate) batch_bytes: usize,
+    /// Bounds of the adaptive delay.
+    pub(crate) delay: std::ops::RangeInclusive<Duration>,
+    /// Largest record that a client will send, in bytes.
+    pub(crate) max_message_bytes: usize,
+    /// Records to pass over as failures, by name.
+    pub(crate) skip: BTreeSet<RecordId>,
+}
+
+/// Waits that double, with jitter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backoff {
+    pub(crate) first: Duration,
+    pub(crate) most: Duration,
+}
+
+impl Backoff {
+    /// The wait after so many tries (from 1), shortened by up to a quarter so that many do not come at once.
+    pub(crate) fn after(&self, tries: u32, jitter: u64) -> Duration {
+        let doubled = self
+            .first
+            .saturating_mul(1 << tries.saturating_sub(1).min(20))
+            .min(self.most);
+        let part = u32::try_from(jitter % 256).unwrap_or(0);
+        doubled - doubled / 1_024 * part
+    }
+}

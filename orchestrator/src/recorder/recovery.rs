@@ -1,0 +1,119 @@
+//! What a new owner settles of what the last one left open. Kafka is not waited for here, and the lane does not wait for this.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tracker_api::{AttemptId, DynTracker, Entry, FailureTracker, Outcome, Progress, Query, Result, Version};
+
+use super::{Feedback, store};
+use crate::{
+    clock::Clock,
+    kafka::Position,
+    mutant::{self, Mutant},
+    reconcile::reconcile,
+};
+
+/// One partition, as its new owner found it and has committed it.
+#[derive(Clone, Debug)]
+pub(crate) struct Recovery {
+    /// C(p) and the note of the new owner's own term.
+    pub(crate) position: Position,
+    /// What voids are written at: the new term, and an id reserved before every id that the lane then uses.
+    pub(crate) void: Version,
+    /// The attempts that the note carries as unconfirmed; they leave it when this is done.
+    pub(crate) carried: Vec<AttemptId>,
+    /// How far the partition has come, for a store that is told of it for the first time.
+    pub(crate) progress: Progress,
+}
+
+pub(super) async fn run(
+    recovery: Recovery,
+    store: DynTracker,
+    fallback: Option<DynTracker>,
+    feedback: mpsc::UnboundedSender<Feedback>,
+    clock: Arc<dyn Clock>,
+) {
+    let mut wait = Duration::from_millis(100);
+    loop {
+        match settle(&recovery, &*store, fallback.as_deref(), &*clock).await {
+            Ok(closed) => {
+                let partition = recovery.position.partition;
+                let _ = feedback.send(Feedback::Confirmed {
+                    partition,
+                    attempts: recovery.carried,
+                    closed,
+                });
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(partition = %recovery.position.partition, %error, "what the last owner left open is not settled yet; trying again");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(10));
+            }
+        }
+    }
+}
+
+/// Answers the offsets that only the fallback held and the store now holds.
+async fn settle(
+    recovery: &Recovery,
+    store: &dyn FailureTracker,
+    fallback: Option<&dyn FailureTracker>,
+    clock: &dyn Clock,
+) -> Result<Vec<i64>> {
+    let committed = recovery.position.offset.unwrap_or(0);
+    store::write_progress(store, std::slice::from_ref(&recovery.progress)).await?;
+    let mut closed = Vec::new();
+    if let Some(fallback) = fallback {
+        for page in pages(fallback, recovery, 0).await? {
+            // Only what the note names: an attempt that came to nothing says nothing about what passed the record later.
+            let named = page
+                .iter()
+                .filter(|entry| recovery.carried.contains(&entry.version.attempt));
+            closed.extend(
+                named
+                    .map(|entry| entry.id.offset)
+                    .filter(|offset| *offset < committed),
+            );
+            store::write(store, page).await?;
+        }
+    }
+    for page in pages(store, recovery, committed).await? {
+        let mut version = recovery.void;
+        if mutant::active(Mutant::VoidWithFreshId) {
+            version.attempt = AttemptId(clock.fresh());
+        }
+        let at = clock.now();
+        let voids = page.into_iter().filter(|entry| entry.version < version);
+        let voids = voids.map(|entry| Entry {
+            version,
+            at,
+            failure: None,
+            ..entry
+        });
+        store::write(store, voids.collect()).await?;
+    }
+    reconcile(store, &recovery.position).await?;
+    Ok(closed)
+}
+
+/// The failing entries of this partition at or above `from`, read whole before anything is written.
+async fn pages(tracker: &dyn FailureTracker, recovery: &Recovery, from: i64) -> Result<Vec<Vec<Entry>>> {
+    let mut pages = Vec::new();
+    let mut query = Query {
+        partition: Some(recovery.position.partition.clone()),
+        offsets: Some(from..i64::MAX),
+        outcomes: vec![Outcome::Failing],
+        era: Some(recovery.void.era),
+        limit: 1_000,
+        ..Query::default()
+    };
+    loop {
+        let page = tracker.list(&query).await?;
+        pages.push(page.entries);
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(pages),
+        }
+    }
+}
