@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracker_api::{Decision, Partition};
 
 pub(crate) use self::{
-    observer::{Counts, Observer},
+    observer::Observer,
     settings::{Backoff, Settings},
 };
 use self::{
@@ -232,11 +232,18 @@ impl<S: Session, T: Transform> Lane<S, T> {
 
     /// One poll, within the room that is left. Partitions are paused when there is none, as the poll itself must go on.
     async fn poll(&mut self, wait: Duration) -> Result<(), Error> {
-        let held: usize = self.owned.values().map(|o| o.work.len()).sum();
-        let room = self.settings.batch_records.saturating_sub(held);
         let now = Instant::now();
-        let enough = self.settings.batch_records;
-        self.hold(|o| room == 0 || o.blocked.is_some_and(|b| b.until > now) && o.work.len() >= enough / 2)
+        let (records, bytes) = (self.settings.batch_records, self.settings.batch_bytes);
+        let is_blocked = |owned: &Owned| owned.blocked.is_some_and(|b| b.until > now);
+        let running: usize = self
+            .owned
+            .values()
+            .filter(|o| !is_blocked(o))
+            .map(|o| o.work.len())
+            .sum();
+        let room = records.saturating_sub(running);
+        // What stands behind a blocked record takes nothing away from the others, and has a bound of its own.
+        self.hold(|o| room == 0 || is_blocked(o) && (o.work.len() >= records / 2 || o.bytes() >= bytes))
             .await?;
         let polled = self.session.poll(room.max(1), wait).await?;
         self.absorb(polled);
@@ -265,11 +272,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     fn bytes(&self) -> usize {
-        self.owned
-            .values()
-            .flat_map(|o| &o.work)
-            .map(|work| work.record.size())
-            .sum()
+        self.owned.values().map(Owned::bytes).sum()
     }
 
     fn absorb(&mut self, polled: Polled) {
@@ -295,7 +298,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 Membership::Assigned(partitions) => {
                     self.unanswered = true;
                     self.terms_after = Instant::now();
-                    self.assigned.extend(partitions.into_iter().map(|p| (p, true)));
+                    for partition in partitions {
+                        self.owned.remove(&partition);
+                        self.assigned.insert(partition, true);
+                    }
                 }
                 Membership::Revoked(partitions) | Membership::Lost(partitions) => {
                     for partition in &partitions {

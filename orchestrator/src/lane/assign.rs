@@ -109,6 +109,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
             self.session.start(&start).await?;
             self.unanswered = false;
         }
+        // A pause belongs to the client, not to the term: whatever the last one left, these are to be read.
+        let all: Vec<Partition> = start.iter().chain(&rewind).map(|p| p.partition.clone()).collect();
+        self.session.hold(&all, false).await?;
         if !rewind.is_empty() && !mutant::active(Mutant::NoRewindOnDrop) {
             self.session.rewind(&rewind).await?;
         }

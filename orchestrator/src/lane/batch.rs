@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Timestamp};
 
 use super::{
-    Concluded, Counts, Error, Lane, SUSPENDED,
+    Concluded, Error, Lane, SUSPENDED,
     outputs::{attempt_value, dead_letter, prepare},
     partition::{Blocked, State},
     pool::{RecordRef, Verdict},
@@ -16,6 +16,7 @@ use crate::{
     kafka::{Aborted, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
     recorder::{Done, Held},
+    telemetry::Counts,
     transform::{Transform, TransformError},
 };
 

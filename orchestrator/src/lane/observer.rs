@@ -2,19 +2,7 @@ use std::{fmt, time::Duration};
 
 use tracker_api::RecordId;
 
-/// What a commit did, in records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    /// Records that the commit passed.
-    pub(crate) records_in: u64,
-    /// Records that it produced, dead letters apart.
-    pub(crate) records_out: u64,
-    /// Of `records_in`: passed as failures.
-    pub(crate) failed: u64,
-    /// Of `records_in`: done without output.
-    pub(crate) filtered: u64,
-    pub(crate) dead_letters: u64,
-}
+use crate::telemetry::Counts;
 
 /// Who is told how a lane fares: metrics and health. Told once per batch, never per record.
 pub(crate) trait Observer: fmt::Debug + Send + Sync {

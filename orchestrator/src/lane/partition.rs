@@ -149,6 +149,11 @@ impl Owned {
         !self.work.is_empty() && self.blocked.is_none_or(|b| b.until <= now)
     }
 
+    /// Bytes of the records that it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.work.iter().map(|work| work.record.size()).sum()
+    }
+
     /// How many works from the front are done, one way or the other: what an attempt may advance over.
     pub(super) fn done(&self) -> usize {
         self.work
