@@ -3,8 +3,6 @@
 use std::{borrow::Cow, fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 pub use tracker_api::{Header, Partition, RecordId};
 
 /// A record as it was read. Owned; its bytes are slices of one buffer per poll.
@@ -106,6 +104,16 @@ pub enum Output {
     Records(Vec<TargetRecord>),
 }
 
+impl Output {
+    /// The records to produce; none if it was filtered.
+    pub fn records(&self) -> &[TargetRecord] {
+        match self {
+            Self::Filtered => &[],
+            Self::Records(records) => records,
+        }
+    }
+}
+
 impl From<TargetRecord> for Output {
     fn from(record: TargetRecord) -> Self {
         Self::Records(vec![record])
@@ -160,18 +168,4 @@ pub trait Transform: Send + Sync + 'static {
     /// The outputs of `record`, or why there are none.
     fn transform(&self, record: &SourceRecord)
     -> impl Future<Output = Result<Output, TransformError>> + Send;
-}
-
-/// Which records of a lane may be transformed side by side. Results leave in input order whatever it is, so it matters only to
-/// a transform that has effects of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Ordering {
-    /// The records of one partition one after another.
-    Partition,
-    /// The records of one key of one partition one after another; those without a key as they come.
-    #[default]
-    Key,
-    /// As they come.
-    None,
 }

@@ -31,7 +31,7 @@ use self::{
     chains::Chains,
     chunk::{Batch, Chunk, Leave, Work, drive},
 };
-pub(crate) use crate::transform::Ordering;
+use crate::config::Ordering;
 use crate::transform::{Output, SourceRecord, Transform, TransformError};
 
 /// One record of a poll's buffer: cheap to clone, no allocation per record.
