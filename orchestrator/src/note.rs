@@ -8,6 +8,8 @@ use std::{fmt, str::FromStr};
 use tracker_api::{AttemptId, Gaps};
 use uuid::Uuid;
 
+use crate::kafka::{Advance, Attempt, Position};
+
 /// An attempt that passes a failure of its own waits when so many are unconfirmed.
 pub(crate) const MOST_UNCONFIRMED: usize = 16;
 /// Kafka's default `offset.metadata.max.bytes`.
@@ -50,6 +52,35 @@ impl Note {
 /// Whether a committed note names `attempt`, as its own or as unconfirmed: then that attempt is committed.
 pub(crate) fn names(note: &str, attempt: AttemptId) -> bool {
     Note::read(Some(note)).is_some_and(|note| note.attempt == attempt || note.unconfirmed.contains(&attempt))
+}
+
+/// What the committed positions say of an attempt whose outcome is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Committed,
+    Aborted,
+    TakenOver,
+}
+
+/// Reads an unknown outcome from C(p) of the partitions that the attempt advances, and of those only: committed if the
+/// note of any names it; aborted if any stands where the attempt started, with the note that stood there; otherwise
+/// others took over. Every session settles by it.
+pub(crate) fn read_outcome(attempt: &Attempt, positions: &[Position]) -> Reading {
+    if positions
+        .iter()
+        .any(|p| p.note.as_deref().is_some_and(|note| names(note, attempt.id)))
+    {
+        return Reading::Committed;
+    }
+    let stands_at_start = |advance: &Advance| {
+        let of = positions.iter().find(|p| p.partition == advance.partition);
+        of.is_some_and(|p| p.offset == advance.start && p.note == advance.start_note)
+    };
+    if attempt.advance.iter().any(stands_at_start) {
+        Reading::Aborted
+    } else {
+        Reading::TakenOver
+    }
 }
 
 impl fmt::Display for Note {
@@ -192,6 +223,49 @@ mod tests {
             "x".repeat(MOST_BYTES),
         ] {
             assert_eq!(bad.parse::<Note>(), Err(NotOurs), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_read_from_what_the_attempt_advances() {
+        let partition = |n| tracker_api::Partition::new("orders", n);
+        let before = note(0, 0).to_string();
+        let mut own = note(0, 0);
+        own.attempt = AttemptIds::default().next(&SystemClock);
+        let advance = |n| Advance {
+            partition: partition(n),
+            start: Some(5),
+            start_note: Some(before.clone()),
+            next: 9,
+            note: own.to_string(),
+        };
+        let attempt = Attempt {
+            id: own.attempt,
+            sends: vec![],
+            advance: vec![advance(0), advance(1)],
+        };
+        let at = |n, offset, note: &str| Position {
+            partition: partition(n),
+            offset: Some(offset),
+            note: Some(note.to_owned()),
+        };
+        let mut later = note(0, 0);
+        later.unconfirmed = vec![own.attempt];
+        let other = note(0, 0).to_string();
+        for (positions, reading) in [
+            (
+                vec![at(0, 9, &own.to_string()), at(1, 9, &own.to_string())],
+                Reading::Committed,
+            ),
+            (
+                vec![at(0, 12, &other), at(1, 12, &later.to_string())],
+                Reading::Committed,
+            ),
+            (vec![at(0, 12, &other), at(1, 5, &before)], Reading::Aborted),
+            (vec![at(0, 5, &other), at(1, 12, &other)], Reading::TakenOver),
+            (vec![at(0, 6, &before), at(1, 5, "")], Reading::TakenOver),
+        ] {
+            assert_eq!(read_outcome(&attempt, &positions), reading, "{positions:?}");
         }
     }
 

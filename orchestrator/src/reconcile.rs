@@ -5,7 +5,7 @@
 //! settled by reading Kafka, never by a clock.
 
 use serde::{Deserialize, Serialize};
-use tracker_api::{Entry, FailureTracker, Outcome, Query, Result};
+use tracker_api::{Entry, FailureTracker, Outcome, Progress, Query, Result};
 
 use crate::{
     kafka::Position,
@@ -26,6 +26,14 @@ pub struct Report {
 
 /// Entries settled by one call of the tracker.
 const PAGE: usize = 1_000;
+
+/// What an entry says to a reader: nothing, if it is of an older era than its partition's progress, at or above the floor
+/// of the current one. What happened after a reset is never hidden by what happened before.
+pub(crate) fn visible(entry: Entry, progress: &[Progress]) -> Option<Entry> {
+    let current = progress.iter().find(|p| p.partition == entry.id.partition);
+    let hidden = current.is_some_and(|p| entry.version.era < p.era && entry.id.offset >= p.floor);
+    (!hidden || mutant::active(Mutant::OldEraHides)).then_some(entry)
+}
 
 /// Settles the entries of one partition that lie below its committed offset. `position` must have been read from Kafka
 /// *before* this is called. It writes only to entries of the era of that note, by raising the outcome at the entry's
