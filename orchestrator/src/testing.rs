@@ -198,10 +198,10 @@ impl<T: Transform> Trial<T> {
             runtime.shutdown_background();
             Ok(outcomes)
         };
-        let done = std::thread::scope(|scope| scope.spawn(trial).join());
-        match done {
+        #[allow(clippy::panic, reason = "a test's tool")]
+        match std::thread::scope(|scope| scope.spawn(trial).join()) {
             Ok(Ok(outcomes)) => outcomes,
-            Ok(Err(why)) => std::panic::panic_any(format!("no runtime for the trial: {why}")),
+            Ok(Err(why)) => panic!("no runtime for the trial: {why}"),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }

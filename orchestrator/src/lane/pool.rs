@@ -79,7 +79,7 @@ pub(crate) enum Verdict {
     NotRun,
 }
 
-/// Whether a failure, of the record at this place of the input, stops its chain. Asked once per failure.
+/// Whether a failure, of the record at this place of the input, stops its chain. Asked once per failure; must not block.
 pub(crate) type Stop = dyn Fn(usize, &TransformError) -> bool + Send + Sync;
 
 /// Runs the transforms of one lane.
