@@ -354,3 +354,6 @@ pub fn coalesce(entries: &[Entry]) -> Vec<Entry> {
     }
     joined.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ use crate::{
 /// The contract as a plain map: what every backend is compared with, so it is written to be obviously right, not fast.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
-    entries: BTreeMap<RecordId, Entry>,
+    pub(crate) entries: BTreeMap<RecordId, Entry>,
     progress: BTreeMap<Partition, Progress>,
 }
 
@@ -68,6 +68,11 @@ impl Model {
     /// See [`FailureTracker::progress`].
     pub fn progress(&self) -> Vec<Progress> {
         self.progress.values().cloned().collect()
+    }
+
+    #[cfg(feature = "conformance")]
+    pub(crate) fn forget_progress(&mut self, partition: &Partition) {
+        self.progress.remove(partition);
     }
 
     /// See [`FailureTracker::get`].
@@ -198,7 +203,7 @@ impl fmt::Debug for MemoryTracker {
 
 impl MemoryTracker {
     // Each method of the model leaves it whole before it could panic, so a poisoned lock is only a lock.
-    fn model(&self) -> MutexGuard<'_, Model> {
+    pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -135,3 +135,6 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,3 +90,6 @@ impl Change {
             })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,3 +37,6 @@ impl Serialize for Secret {
         serializer.serialize_str("***")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     entry::{Entry, Outcome, Partition, RecordId, Timestamp},
-    error::Result,
+    error::{Error, ErrorKind, Result},
     progress::Progress,
     resolution::Change,
 };
@@ -18,6 +18,28 @@ pub struct Namespace {
     /// The Kafka cluster's id, when known. A backend's `open` writes it beside the name the first time and refuses
     /// another cluster under the same name (`Config`).
     pub cluster: Option<String>,
+}
+
+impl Namespace {
+    /// Whether a service of this cluster may open the namespace when `held` is the cluster's id that stands in the store.
+    /// One that does not know its cluster may; a store without an id is to write this one. Backends' `open` calls it.
+    ///
+    /// # Errors
+    ///
+    /// `Config` when it is another cluster's.
+    pub fn admit(&self, held: Option<&str>) -> Result<()> {
+        match (held, self.cluster.as_deref()) {
+            (Some(held), Some(mine)) if held != mine => Err(Error::new(
+                ErrorKind::Config,
+                format!(
+                    "the namespace `{}` belongs to the Kafka cluster `{held}`, but this service reads from the cluster \
+                     `{mine}`, whose offsets mean other records: choose another namespace or another store",
+                    self.name.escape_debug()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a person sees of an entry; see [`Status::of`].

@@ -1,0 +1,457 @@
+//! Trackers that are wrong on purpose: the suite is only as good as the faults that it catches.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+use super::{Harness, Memory};
+use crate::{
+    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace, Order,
+    Outcome, Page, Progress, Query, Result, Status, Timestamp, Version, coalesce,
+};
+
+/// Makes the flaws, each with the law that names it, once.
+macro_rules! flaws {
+    ($($(#[$what:meta])* $flaw:ident => $law:ident,)*) => {
+        /// What is wrong with a [`Broken`] tracker.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Flaw { $($(#[$what])* $flaw,)* }
+
+        impl Flaw {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$flaw,)*];
+
+            /// The law that names this fault.
+            pub fn law(self) -> &'static str {
+                match self { $(Self::$flaw => stringify!($law),)* }
+            }
+        }
+    };
+}
+
+flaws! {
+    /// Writes all but the last entry of a slice.
+    LosesTheLastOfASlice => the_last_entry_of_a_slice_is_kept,
+    /// Of two entries the lesser version stays.
+    JoinsTheWrongWayRound => the_greater_version_stays_whichever_comes_first,
+    /// Whatever arrives last stays.
+    LetsTheLastWriteWin => a_late_write_of_an_older_version_changes_nothing,
+    /// Compares versions without their term.
+    IgnoresTheTerm => each_part_of_a_version_counts_in_its_order,
+    /// Compares attempts as text without leading zeros.
+    ComparesAttemptsAsText => each_part_of_a_version_counts_in_its_order,
+    /// Of a repeated id in one slice only the first counts.
+    KeepsTheFirstOfARepeatedId => a_slice_may_repeat_an_id,
+    /// Answers that every entry stands.
+    SaysThatAllStand => record_says_which_entries_stand,
+    /// Writes the first thousand of a slice.
+    CutsASliceAtAThousand => two_thousand_entries_fit_one_call,
+    /// A later write without captured bytes removes them.
+    DropsCapturedBytesOnALaterWrite => captured_bytes_survive_later_writes_without_them,
+    /// The first failure is the last write's.
+    ForgetsTheFirstFailure => the_first_failure_is_remembered,
+    /// Keeps the captured bytes of another era's record.
+    KeepsBytesOfAnOlderEra => a_greater_era_starts_afresh,
+    /// Reads what is held, and writes the join later.
+    ReadsThenWrites => concurrent_writers_end_in_the_greater_version,
+    /// Writes progress over progress.
+    OverwritesProgress => progress_keeps_the_greatest_positions_and_the_least_floor,
+    /// Keeps nothing over a reopen.
+    ForgetsOnReopen => what_was_recorded_survives_a_reopen,
+    /// Keeps no resolution over a reopen.
+    ForgetsResolutionsOnReopen => what_was_resolved_survives_a_reopen,
+    /// Cuts bytes at the first NUL.
+    CutsBytesAtNul => bytes_with_nul_come_back_unchanged,
+    /// Reads bytes as text.
+    ReadsBytesAsText => bytes_that_are_not_utf8_come_back_unchanged,
+    /// Reads empty bytes as null.
+    ReadsEmptyAsNull => empty_is_not_null,
+    /// Keeps headers as a map.
+    KeepsHeadersAsAMap => headers_keep_their_order_and_repeated_names,
+    /// Refuses an entry of more than 32 KiB.
+    RefusesLargeEntries => an_entry_of_64_kib_is_accepted,
+    /// Lists ids as text orders them.
+    OrdersIdsAsText => ids_order_as_numbers,
+    /// A page starts with the last entry of the page before.
+    RepeatsAnEntryBetweenPages => pages_by_id_neither_repeat_nor_skip_under_writes,
+    /// Reads pages by their number, so that a write in front repeats an entry.
+    CountsPages => pages_by_id_neither_repeat_nor_skip_under_writes,
+    /// A page starts behind the *time* of the last entry, so that others of that time are left out.
+    SkipsAnEntryBetweenPages => pages_newest_first_neither_repeat_nor_skip_under_writes,
+    /// Newest first by the last write.
+    ListsByTheLastWrite => newest_first_is_by_the_first_failure,
+    /// A full page always has a next.
+    AlwaysSaysThatThereIsMore => the_last_page_has_no_next,
+    /// Does not look at the class that was asked for.
+    IgnoresTheClass => every_filter_means_what_the_query_says,
+    /// Counts what failed once and succeeded since.
+    GroupsWhatHasSucceeded => groups_count_failures_by_cause,
+    /// Decides the changes of one call on what was held before it.
+    LetsTwoClaimsInOneCallWin => of_two_claims_in_one_call_one_wins,
+    /// Looks whether a change takes, and writes it later.
+    LetsTwoRacingClaimsWin => of_two_racing_claims_one_wins,
+    /// Does not look at the revision.
+    IgnoresTheRevision => a_change_takes_only_on_the_held_revision,
+    /// A claim takes whichever failure it was made about.
+    ClaimsAnotherFailure => a_claim_about_an_older_failure_is_refused,
+    /// Binds a resolution to the record, not to its failure.
+    LetsAResolutionOutliveItsFailure => a_resolution_does_not_outlive_its_failure,
+    /// Binds a decision on a blocking record to one try of it.
+    ForgetsADecisionAtEachRetry => a_decision_on_a_blocking_record_stands_while_it_is_retried,
+    /// Writes the resolution that an entry brings.
+    RecordsResolutions => record_never_touches_a_resolution,
+    /// Purges by age alone, what is in flight included.
+    PurgesWhatIsInFlight => purge_never_takes_what_is_in_flight_or_blocking,
+    /// Purges what somebody is replaying.
+    PurgesWhatIsBeingReplayed => purge_never_takes_what_is_being_replayed,
+    /// Purges failures that nobody has decided about.
+    PurgesOpenFailures => purge_never_takes_an_open_failure,
+    /// Purges all that may go.
+    PurgesWithoutLimit => purge_takes_no_more_than_its_limit_the_oldest_first,
+    /// Puts all services into one namespace.
+    SharesNamespaces => namespaces_are_kept_apart,
+    /// Does not look at the cluster.
+    AdmitsAnyCluster => another_cluster_under_the_same_name_is_refused,
+}
+
+/// A memory tracker with a flaw, and its harness.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    flaw: Flaw,
+    memory: Arc<Memory>,
+    inner: MemoryTracker,
+}
+
+impl Broken {
+    /// A store whose trackers have this flaw.
+    pub fn new(flaw: Flaw) -> Self {
+        Self {
+            flaw,
+            memory: Arc::default(),
+            inner: MemoryTracker::default(),
+        }
+    }
+
+    async fn one_by_one(&self, entries: &[Entry]) {
+        for new in coalesce(entries) {
+            let held = self.inner.model().entries.get(&new.id).cloned();
+            if self.flaw == Flaw::ReadsThenWrites {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let kept = held.map_or_else(|| new.clone(), |held| self.wrong_join(held, &new));
+            self.inner.model().entries.insert(new.id.clone(), kept);
+        }
+    }
+
+    fn wrong_join(&self, held: Entry, new: &Entry) -> Entry {
+        let mut joined = held.clone();
+        joined.join(new);
+        let without_term = |v: &Version| (v.era, v.attempt, v.outcome);
+        let as_text = |v: &Version| (v.era, v.term, format!("{:x}", v.attempt.0.as_u128()), v.outcome);
+        let new_wins = match self.flaw {
+            Flaw::JoinsTheWrongWayRound => new.version <= held.version,
+            Flaw::LetsTheLastWriteWin => true,
+            Flaw::IgnoresTheTerm => without_term(&new.version) >= without_term(&held.version),
+            Flaw::ComparesAttemptsAsText => as_text(&new.version) >= as_text(&held.version),
+            _ => new.version >= held.version,
+        };
+        let winner = if new_wins { new } else { &held };
+        (joined.version, joined.at) = (winner.version, winner.at);
+        joined.failure.clone_from(&winner.failure);
+        match self.flaw {
+            Flaw::DropsCapturedBytesOnALaterWrite => joined.captured.clone_from(&winner.captured),
+            Flaw::ForgetsTheFirstFailure => joined.first_failed_at = winner.first_failed_at,
+            Flaw::KeepsBytesOfAnOlderEra => joined.captured = joined.captured.or(held.captured),
+            Flaw::LetsAResolutionOutliveItsFailure => {
+                joined
+                    .resolution
+                    .iter_mut()
+                    .for_each(|resolution| resolution.about = winner.version);
+            }
+            _ => {}
+        }
+        joined
+    }
+
+    fn mangled(&self, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        let mangle = |bytes: &bytes::Bytes| match self.flaw {
+            Flaw::CutsBytesAtNul => {
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                bytes.slice(..end)
+            }
+            Flaw::ReadsBytesAsText => String::from_utf8_lossy(bytes).into_owned().into(),
+            _ => bytes.clone(),
+        };
+        if let Some(captured) = &mut entry.captured {
+            let values = [&mut captured.key, &mut captured.value].into_iter();
+            for value in values.chain(captured.headers.iter_mut().map(|header| &mut header.value)) {
+                *value = value.as_ref().map(mangle);
+                if self.flaw == Flaw::ReadsEmptyAsNull {
+                    value.take_if(|bytes| bytes.is_empty());
+                }
+            }
+            if self.flaw == Flaw::KeepsHeadersAsAMap {
+                captured.headers.sort();
+                captured.headers.dedup_by(|a, b| a.name == b.name);
+            }
+        }
+        entry
+    }
+}
+
+#[async_trait]
+impl Harness for Broken {
+    async fn open(&self, namespace: &Namespace) -> Result<DynTracker> {
+        let mut asked = namespace.clone();
+        match self.flaw {
+            Flaw::SharesNamespaces => asked.name = String::new(),
+            Flaw::AdmitsAnyCluster => asked.cluster = None,
+            _ => {}
+        }
+        let tracker = Self {
+            inner: self.memory.tracker(&asked)?,
+            ..self.clone()
+        };
+        Ok(Arc::new(tracker))
+    }
+
+    async fn reopen(&self, tracker: DynTracker, namespace: &Namespace) -> Result<DynTracker> {
+        drop(tracker);
+        let held = self.memory.tracker(namespace)?;
+        match self.flaw {
+            Flaw::ForgetsOnReopen => *held.model() = crate::Model::default(),
+            Flaw::ForgetsResolutionsOnReopen => {
+                for entry in held.model().entries.values_mut() {
+                    (entry.resolution, entry.revision) = (None, 0);
+                }
+            }
+            _ => {}
+        }
+        self.open(namespace).await
+    }
+}
+
+#[async_trait]
+impl FailureTracker for Broken {
+    async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
+        let mut slice: Vec<Entry> = entries.iter().map(|entry| self.mangled(entry)).collect();
+        match self.flaw {
+            Flaw::LosesTheLastOfASlice => slice.truncate(slice.len().saturating_sub(1)),
+            Flaw::CutsASliceAtAThousand => slice.truncate(1_000),
+            Flaw::KeepsTheFirstOfARepeatedId => {
+                slice.sort_by(|a, b| a.id.cmp(&b.id));
+                slice.dedup_by(|a, b| a.id == b.id);
+            }
+            Flaw::RefusesLargeEntries => {
+                let size = |e: &Entry| {
+                    e.captured
+                        .iter()
+                        .flat_map(|c| &c.value)
+                        .map(bytes::Bytes::len)
+                        .sum::<usize>()
+                };
+                if slice.iter().any(|entry| size(entry) > 32 * 1024) {
+                    return Err(Error::new(ErrorKind::Refused, "an entry is too large"));
+                }
+            }
+            Flaw::OverwritesProgress => {
+                for row in progress {
+                    self.inner.model().forget_progress(&row.partition);
+                }
+            }
+            _ => {}
+        }
+        let stood = match self.flaw {
+            Flaw::JoinsTheWrongWayRound
+            | Flaw::LetsTheLastWriteWin
+            | Flaw::IgnoresTheTerm
+            | Flaw::ComparesAttemptsAsText
+            | Flaw::DropsCapturedBytesOnALaterWrite
+            | Flaw::ForgetsTheFirstFailure
+            | Flaw::KeepsBytesOfAnOlderEra
+            | Flaw::LetsAResolutionOutliveItsFailure
+            | Flaw::ReadsThenWrites => {
+                self.one_by_one(&slice).await;
+                self.inner.record(&[], progress).await?;
+                let model = self.inner.model();
+                let stands = |e: &Entry| {
+                    model
+                        .entries
+                        .get(&e.id)
+                        .is_some_and(|held| held.version == e.version)
+                };
+                entries.iter().map(stands).collect()
+            }
+            _ => {
+                let mut stands = self.inner.record(&slice, progress).await?;
+                stands.resize(entries.len(), true);
+                stands
+            }
+        };
+        if self.flaw == Flaw::RecordsResolutions {
+            let mut model = self.inner.model();
+            for entry in entries.iter().filter(|entry| entry.resolution.is_some()) {
+                if let Some(held) = model.entries.get_mut(&entry.id) {
+                    held.resolution.clone_from(&entry.resolution);
+                }
+            }
+        }
+        Ok(if self.flaw == Flaw::SaysThatAllStand {
+            vec![true; entries.len()]
+        } else {
+            stood
+        })
+    }
+
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        let mut changes = changes.to_vec();
+        if matches!(
+            self.flaw,
+            Flaw::LetsTwoClaimsInOneCallWin | Flaw::LetsTwoRacingClaimsWin
+        ) {
+            let before = self.inner.model().clone();
+            if self.flaw == Flaw::LetsTwoRacingClaimsWin {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let mut took = Vec::new();
+            for change in &changes {
+                let takes = before.clone().resolve(std::slice::from_ref(change)) == [true];
+                let mut model = self.inner.model();
+                if let Some(held) = model.entries.get_mut(&change.id).filter(|_| takes) {
+                    held.resolution.clone_from(&change.to);
+                    held.revision += 1;
+                }
+                took.push(takes);
+            }
+            return Ok(took);
+        }
+        let mut stale = Vec::new();
+        for change in &mut changes {
+            let model = self.inner.model();
+            let Some(held) = model.entries.get(&change.id) else {
+                continue;
+            };
+            match (self.flaw, &mut change.to) {
+                (Flaw::IgnoresTheRevision, _) => change.revision = held.revision,
+                (Flaw::ClaimsAnotherFailure, Some(to)) => to.about = held.version,
+                (Flaw::ForgetsADecisionAtEachRetry, Some(to)) if to.about != held.version => {
+                    stale.push(change.id.clone());
+                }
+                _ => {}
+            }
+        }
+        changes
+            .iter_mut()
+            .filter(|change| stale.contains(&change.id))
+            .for_each(|change| change.revision = u64::MAX);
+        self.inner.resolve(&changes).await
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>> {
+        self.inner.progress().await
+    }
+
+    async fn get(&self, ids: &[crate::RecordId]) -> Result<Vec<Option<Entry>>> {
+        self.inner.get(ids).await
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page> {
+        let mut query = query.clone();
+        let model = self.inner.model().clone();
+        let after = query.after.clone();
+        let mut all = Query {
+            limit: 1_000,
+            ..query.clone()
+        };
+        match self.flaw {
+            Flaw::IgnoresTheClass => query.class = None,
+            Flaw::SkipsAnEntryBetweenPages if query.order == Order::NewestFirst => {
+                query
+                    .after
+                    .iter_mut()
+                    .for_each(|after| after.id = crate::Partition::new("", -1).at(0));
+            }
+            _ => {}
+        }
+        let mut page = model.list(&query)?;
+        match self.flaw {
+            Flaw::RepeatsAnEntryBetweenPages => {
+                let last = after.and_then(|after| model.entries.get(&after.id).cloned());
+                page.entries.splice(..0, last);
+                page.entries.truncate(query.page_size());
+            }
+            Flaw::CountsPages if query.order == Order::Id => {
+                // What a cursor cannot say, the entries before it can: as many are left out as pages would have held.
+                let read = after.map_or(0, |after| {
+                    after
+                        .first_failed_at
+                        .map_or(0, |n| usize::try_from(n.0).unwrap_or(0))
+                });
+                all.after = None;
+                let entries = model.list(&all)?.entries;
+                page.entries = entries.into_iter().skip(read).take(query.page_size()).collect();
+                let count = i64::try_from(read + page.entries.len()).ok().map(Timestamp);
+                page.next = page.next.and(page.entries.last()).map(|last| crate::Cursor {
+                    id: last.id.clone(),
+                    first_failed_at: count,
+                });
+            }
+            Flaw::OrdersIdsAsText if query.order == Order::Id => {
+                page.entries.sort_by_key(|entry| entry.id.to_string());
+            }
+            Flaw::ListsByTheLastWrite if query.order == Order::NewestFirst => {
+                page.entries.sort_by_key(|entry| std::cmp::Reverse(entry.at));
+            }
+            Flaw::AlwaysSaysThatThereIsMore if page.entries.len() == query.page_size() => {
+                page.next = page.entries.last().map(|last| crate::Cursor {
+                    id: last.id.clone(),
+                    first_failed_at: last.first_failed_at.filter(|_| query.order == Order::NewestFirst),
+                });
+            }
+            _ => {}
+        }
+        Ok(page)
+    }
+
+    async fn groups(&self, query: &Query) -> Result<Vec<Group>> {
+        let mut groups = self.inner.groups(query).await?;
+        if self.flaw == Flaw::GroupsWhatHasSucceeded {
+            let model = self.inner.model();
+            let settled = |e: &&Entry| e.version.outcome == Outcome::Succeeded && e.first_failed_at.is_some();
+            let more = model.entries.values().filter(settled).count() as u64;
+            groups.iter_mut().take(1).for_each(|group| group.count += more);
+        }
+        Ok(groups)
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
+        let also = |entry: &Entry| match self.flaw {
+            Flaw::PurgesWhatIsInFlight => {
+                matches!(
+                    Status::of(entry),
+                    Status::Received | Status::Failing | Status::Blocking
+                )
+            }
+            Flaw::PurgesWhatIsBeingReplayed => Status::of(entry) == Status::Replaying,
+            Flaw::PurgesOpenFailures => Status::of(entry) == Status::Open,
+            _ => false,
+        };
+        let mut gone = 0;
+        self.inner.model().entries.retain(|_, entry| {
+            let stays = entry.at >= before || !also(entry);
+            gone += u64::from(!stays);
+            stays
+        });
+        let limit = if self.flaw == Flaw::PurgesWithoutLimit {
+            usize::MAX
+        } else {
+            limit
+        };
+        Ok(gone + self.inner.purge(before, limit).await?)
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.inner.ping().await
+    }
+}

@@ -1,0 +1,31 @@
+//! The suite on the memory tracker, and the suite's own test: that each broken tracker is caught by the law that names it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tracker_api::conformance::{
+    Law, Memory,
+    broken::{Broken, Flaw},
+};
+
+mod memory {
+    tracker_api::conformance_suite!(super::Memory::default());
+}
+
+#[test]
+fn each_broken_tracker_is_caught_by_the_law_that_names_its_fault() {
+    let missed: Vec<String> = Flaw::ALL
+        .iter()
+        .filter(|flaw| {
+            let law = Law::named(flaw.law()).expect("a flaw names a law that exists");
+            law.prove(Arc::new(Broken::new(**flaw))).is_ok()
+        })
+        .map(|flaw| format!("{flaw:?} was not caught by {}", flaw.law()))
+        .collect();
+    assert!(missed.is_empty(), "{missed:#?}");
+}
+
+#[test]
+fn laws_have_names_of_their_own() {
+    let names: BTreeSet<&str> = Law::all().iter().map(|law| law.name).collect();
+    assert_eq!(names.len(), Law::all().len());
+}
