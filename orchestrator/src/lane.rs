@@ -73,7 +73,7 @@ impl From<kafka::Error> for Error {
 /// What a lane is made of.
 pub(crate) struct Parts<S, T> {
     pub(crate) session: S,
-    pub(crate) pool: Pool<T>,
+    pub(crate) pool: Arc<Pool<T>>,
     pub(crate) recorder: Recorder,
     pub(crate) feedback: mpsc::UnboundedReceiver<Feedback>,
     pub(crate) settings: Arc<Settings>,
@@ -131,7 +131,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let (now, delay) = (Instant::now(), *settings.delay.start());
         Self {
             session,
-            pool: Arc::new(pool),
+            pool,
             recorder,
             feedback,
             settings,

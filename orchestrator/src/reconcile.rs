@@ -5,10 +5,10 @@
 //! settled by reading Kafka, never by a clock.
 
 use serde::{Deserialize, Serialize};
-use tracker_api::{Entry, FailureTracker, Outcome, Progress, Query, Result};
+use tracker_api::{Entry, FailureTracker, Outcome, Partition, Progress, Query};
 
 use crate::{
-    kafka::Position,
+    kafka::{self, Position, Positions},
     mutant::{self, Mutant},
     note::Note,
 };
@@ -27,6 +27,32 @@ pub struct Report {
 /// Entries settled by one call of the tracker.
 const PAGE: usize = 1_000;
 
+/// Why a reconcile of a whole topic ended early. What it settled until then stays settled; run it again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Kafka did not say what is committed.
+    #[error("cannot read what the group has committed: {0}")]
+    Kafka(#[from] kafka::Error),
+    /// The store did not answer.
+    #[error("the store: {0}")]
+    Tracker(#[from] tracker_api::Error),
+}
+
+/// Reconciles every partition of `topic`: first what Kafka says, then the store.
+pub(crate) async fn reconcile_topic(
+    positions: &mut impl Positions,
+    tracker: &dyn FailureTracker,
+    topic: &str,
+) -> Result<Vec<(Partition, Report)>, Error> {
+    let partitions = positions.partitions(topic).await?;
+    let mut reports = Vec::with_capacity(partitions.len());
+    for position in positions.committed(&partitions).await? {
+        let report = reconcile(tracker, &position).await?;
+        reports.push((position.partition, report));
+    }
+    Ok(reports)
+}
+
 /// What an entry says to a reader: nothing, if it is of an older era than its partition's progress, at or above the floor
 /// of the current one. What happened after a reset is never hidden by what happened before.
 pub(crate) fn visible(entry: Entry, progress: &[Progress]) -> Option<Entry> {
@@ -38,7 +64,7 @@ pub(crate) fn visible(entry: Entry, progress: &[Progress]) -> Option<Entry> {
 /// Settles the entries of one partition that lie below its committed offset. `position` must have been read from Kafka
 /// *before* this is called. It writes only to entries of the era of that note, by raising the outcome at the entry's
 /// own version: so it may come late, and a partition that was reset meanwhile is not touched.
-pub(crate) async fn reconcile(tracker: &dyn FailureTracker, position: &Position) -> Result<Report> {
+pub(crate) async fn reconcile(tracker: &dyn FailureTracker, position: &Position) -> tracker_api::Result<Report> {
     let mut report = Report::default();
     let (Some(committed), Some(note)) = (position.offset, Note::read(position.note.as_deref())) else {
         return Ok(report);
