@@ -8,7 +8,12 @@
 
 pub mod admin;
 pub mod broker;
+pub mod check;
+pub mod orders;
 pub mod process;
+pub mod proxy;
+pub mod reader;
+pub mod seed;
 
 pub use broker::Broker;
 
