@@ -12,7 +12,7 @@ use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc,
+    sync::{Mutex, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -42,7 +42,7 @@ pub struct Broker {
     facts: Facts,
     watchdog: Child,
     orders: Option<ChildStdin>,
-    answers: mpsc::Receiver<String>,
+    answers: Mutex<mpsc::Receiver<String>>,
 }
 
 const READY: Duration = Duration::from_secs(120);
@@ -78,7 +78,7 @@ impl Broker {
             facts,
             watchdog,
             orders,
-            answers,
+            answers: Mutex::new(answers),
         })
     }
 
@@ -120,6 +120,8 @@ impl Broker {
         let pipe = self.orders.as_mut().ok_or("the broker is already gone")?;
         writeln!(pipe, "{order}")?;
         self.answers
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
             .recv_timeout(READY)
             .map_err(|_| format!("the broker did not answer `{order}`").into())
     }

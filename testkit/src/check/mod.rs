@@ -8,8 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use verdict::grouped;
-pub use verdict::{Fault, Verdict};
+pub use verdict::{Fault, Verdict, grouped};
 
 use crate::{
     Result,

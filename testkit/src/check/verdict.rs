@@ -101,7 +101,7 @@ impl Verdict {
 }
 
 /// `20 000`
-pub(crate) fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {

@@ -21,7 +21,7 @@ const CALL: Duration = Duration::from_secs(30);
 
 /// How it misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     None,
     /// The 7th good order is read and not written.
     Drops,
@@ -29,7 +29,7 @@ pub enum Fault {
     Repeats,
     /// Of each batch the last is written first.
     Reorders,
-    /// The last batch is written and its offsets are not committed.
+    /// From the second batch on, no offsets are committed.
     KeepsOffsets,
     /// The 7th good order goes to the dead letters.
     FailsGood,
@@ -42,19 +42,19 @@ pub enum Fault {
 }
 
 #[derive(Debug)]
-pub struct Copier<'a> {
-    pub bootstrap: &'a str,
-    pub source: &'a str,
-    pub target: &'a str,
-    pub dead_letters: &'a str,
-    pub group: &'a str,
-    pub batch: usize,
-    pub fault: Fault,
+pub(crate) struct Copier<'a> {
+    pub(crate) bootstrap: &'a str,
+    pub(crate) source: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) dead_letters: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) batch: usize,
+    pub(crate) fault: Fault,
 }
 
 impl Copier<'_> {
     /// Copies until every partition's end is reached.
-    pub fn run(&self) -> Result<()> {
+    pub(crate) fn run(&self) -> Result<()> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.bootstrap)
             .set("group.id", self.group)
@@ -80,7 +80,12 @@ impl Copier<'_> {
         while ended < partitions {
             let mut batch = Vec::new();
             while batch.len() < self.batch && ended < partitions {
-                match consumer.poll(CALL).ok_or("nothing came")? {
+                // a poll that served a rebalance returns early, with nothing
+                let Some(polled) = (0..CALL.as_secs()).find_map(|_| consumer.poll(Duration::from_secs(1)))
+                else {
+                    return Err("nothing came".into());
+                };
+                match polled {
                     Ok(record) => batch.push(record),
                     Err(KafkaError::PartitionEOF(_)) => ended += 1,
                     Err(error) => return Err(error.into()),
@@ -96,7 +101,7 @@ impl Copier<'_> {
             if self.fault == Fault::AbortsSecond && number == 2 {
                 self.transaction(&consumer, &producer, &batch, &mut good.clone(), true, true)?;
             }
-            let keeps = self.fault == Fault::KeepsOffsets && ended == partitions;
+            let keeps = self.fault == Fault::KeepsOffsets && number > 1;
             self.transaction(&consumer, &producer, &batch, &mut good, !keeps, false)?;
         }
         Ok(())
