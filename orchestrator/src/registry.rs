@@ -47,6 +47,7 @@ where
 /// A backend without its types.
 trait Open: Send + Sync {
     fn schema(&self) -> Schema;
+    fn references(&self) -> Schema;
     fn shown(&self, section: Section) -> Result<Value>;
     fn open<'a>(&self, section: Section, namespace: &'a Namespace) -> Result<Opening<'a>>;
 }
@@ -61,6 +62,13 @@ where
     fn schema(&self) -> Schema {
         SchemaSettings::draft2020_12()
             .with(|settings| settings.inline_subschemas = true)
+            .into_generator()
+            .into_root_schema_for::<C>()
+    }
+
+    /// Each type where it is named, not where it is used.
+    fn references(&self) -> Schema {
+        SchemaSettings::draft2020_12()
             .into_generator()
             .into_root_schema_for::<C>()
     }
@@ -159,6 +167,18 @@ impl Registry {
         self.backends
             .iter()
             .map(|(name, backend)| (name.as_str(), backend.schema()))
+    }
+
+    /// Whether a field of a backend's section is a secret: whether its type is.
+    pub(crate) fn is_secret(&self, name: &str, field: &str) -> bool {
+        let schema = self
+            .backends
+            .get(name)
+            .map(|backend| backend.references().to_value());
+        let property = schema
+            .as_ref()
+            .and_then(|schema| schema.get("properties")?.get(field));
+        property.is_some_and(|property| property.to_string().contains("#/$defs/Secret"))
     }
 
     /// A backend's section with its defaults filled in and its secrets hidden; or what is wrong with it.

@@ -1,0 +1,168 @@
+use std::collections::BTreeMap;
+
+use super::{
+    keys::{BARE, Key, paths, relaxed, variable},
+    layer::Layer,
+    nearest,
+    read::Reader,
+    report::{Origin, Report},
+    yaml::{Data, Name, Node, Place},
+};
+use crate::registry::Registry;
+
+const PREFIX: &str = "ORCHESTRATOR_";
+const FROM_FILE: &str = "_FILE";
+
+/// The original's variables without a prefix.
+pub(crate) fn bare(
+    variables: &BTreeMap<String, String>,
+    registry: &Registry,
+    keys: &BTreeMap<String, Key>,
+    report: &mut Report,
+) -> Layer {
+    let mut reader = Reader {
+        registry,
+        keys,
+        report,
+        layer: Layer::new("the original's variables"),
+        whole: None,
+    };
+    for (variable, key) in BARE {
+        if let Some(value) = variables.get(*variable) {
+            reader.whole = Some(Origin::Variable((*variable).to_owned()));
+            reader.root(vec![(name(key), text(value))]);
+        }
+    }
+    if let Some(set) = variables.keys().find(|name| name.starts_with("JDBC_")) {
+        let warning = "JDBC settings belong to the postgres store, which comes with a crate of its own; they are not used";
+        reader.report.warn(Some(&Origin::Variable(set.clone())), warning);
+    }
+    reader.layer
+}
+
+/// `ORCHESTRATOR_…`: the documented form, Spring's relaxed one, and for each the twin `…_FILE`.
+pub(crate) fn prefixed(
+    variables: &BTreeMap<String, String>,
+    registry: &Registry,
+    keys: &BTreeMap<String, Key>,
+    report: &mut Report,
+) -> Layer {
+    let paths = paths(keys);
+    let mut reader = Reader {
+        registry,
+        keys,
+        report,
+        layer: Layer::new("variables"),
+        whole: None,
+    };
+    for (variable_name, value) in variables {
+        let Some(rest) = variable_name.strip_prefix(PREFIX) else {
+            continue;
+        };
+        if matches!(rest, "CONFIG" | "CONFIG_FILE") {
+            continue;
+        }
+        let origin = Origin::Variable(variable_name.clone());
+        reader.whole = Some(origin.clone());
+        // No setting of ours or of librdkafka ends so.
+        let plain = rest.strip_suffix(FROM_FILE);
+        let Some(plain) = plain.filter(|plain| path_of(plain, &paths).is_some()) else {
+            if !put(&mut reader, rest, value, &paths) {
+                unknown(reader.report, &origin, variable_name, &paths);
+            }
+            continue;
+        };
+        match std::fs::read_to_string(value) {
+            Ok(content) => {
+                put(&mut reader, plain, content.trim_end_matches(['\r', '\n']), &paths);
+            }
+            Err(e) => {
+                let reason = format!("the file `{}` cannot be read: {e}", value.escape_debug());
+                reader.report.problem(Some(&origin), None, reason);
+            }
+        }
+    }
+    reader.layer
+}
+
+/// Values of `--set key=value` and of the flags that stand for a key.
+pub(crate) fn flags(
+    flags: &[(String, String, String)],
+    registry: &Registry,
+    keys: &BTreeMap<String, Key>,
+    report: &mut Report,
+) -> Layer {
+    let mut reader = Reader {
+        registry,
+        keys,
+        report,
+        layer: Layer::new("flags"),
+        whole: None,
+    };
+    for (flag, key, value) in flags {
+        reader.whole = Some(Origin::Flag(flag.clone()));
+        let key = key.strip_prefix("orchestrator.").unwrap_or(key);
+        let mut parts = key.splitn(3, '.').map(str::to_owned).collect::<Vec<_>>();
+        // `kafka.properties.` and the rest is one name, with its dots.
+        let node = match parts.pop() {
+            Some(last) => parts
+                .into_iter()
+                .rev()
+                .fold((name(&last), text(value)), |inner, above| {
+                    let (at, data) = (Place::default(), Data::Map(vec![inner]));
+                    (name(&above), Node { at, data })
+                }),
+            None => continue,
+        };
+        reader.root(vec![node]);
+    }
+    reader.layer
+}
+
+fn put(reader: &mut Reader<'_>, rest: &str, value: &str, paths: &[(Vec<String>, Key)]) -> bool {
+    let Some((path, key)) = path_of(rest, paths) else {
+        return false;
+    };
+    match key {
+        Key::Properties => reader.property(path, text(value)),
+        key => reader.value(path, text(value), &key),
+    }
+    true
+}
+
+fn path_of(rest: &str, paths: &[(Vec<String>, Key)]) -> Option<(Vec<String>, Key)> {
+    let wanted = relaxed(rest);
+    let exact = |(path, key): &&(Vec<String>, Key)| {
+        !matches!(key, Key::Properties) && relaxed(&path.concat()) == wanted
+    };
+    if let Some((path, key)) = paths.iter().find(exact) {
+        return Some((path.clone(), key.clone()));
+    }
+    paths.iter().find_map(|(path, key)| {
+        let prefix = format!("{}_", path.join("_").to_uppercase().replace('-', "_"));
+        let property = rest.strip_prefix(&prefix).filter(|property| !property.is_empty());
+        let property = property.filter(|_| matches!(key, Key::Properties))?;
+        let mut path = path.clone();
+        path.push(property.to_lowercase().replace('_', "."));
+        Some((path, Key::Properties))
+    })
+}
+
+fn unknown(report: &mut Report, origin: &Origin, name: &str, paths: &[(Vec<String>, Key)]) {
+    let known: Vec<String> = paths.iter().map(|(path, _)| variable(path)).collect();
+    let mut warning = format!("no setting has the variable {name}");
+    if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        warning += &format!("; did you mean {near}?");
+    }
+    report.warn(Some(origin), warning);
+}
+
+fn name(text: &str) -> Name {
+    let (text, at) = (text.to_owned(), Place::default());
+    Name { text, at }
+}
+
+fn text(value: &str) -> Node {
+    let (at, data) = (Place::default(), Data::Text(value.to_owned()));
+    Node { at, data }
+}

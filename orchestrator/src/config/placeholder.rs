@@ -1,0 +1,85 @@
+/// Replaces `${NAME}`, `${NAME:default}` (Spring's form) and `${NAME:-default}`, in defaults too. `$${` stands for `${`.
+pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("${") {
+        if rest[..start].ends_with('$') {
+            out.push_str(&rest[..start - 1]);
+            out.push_str("${");
+            rest = &rest[start + 2..];
+            continue;
+        }
+        out.push_str(&rest[..start]);
+        let inner = &rest[start + 2..];
+        let end = closing(inner).ok_or("a placeholder `${` is not closed with `}`")?;
+        out.push_str(&value(&inner[..end], lookup)?);
+        rest = &inner[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn value(placeholder: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+    let (name, default) = match placeholder.split_once(':') {
+        Some((name, default)) => (name.trim(), Some(default.strip_prefix('-').unwrap_or(default))),
+        None => (placeholder.trim(), None),
+    };
+    match (lookup(name), default) {
+        // As in a shell's `:-`, an empty variable is as none.
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => expand(default, lookup),
+        (Some(value), None) => Ok(value),
+        (None, None) => Err(format!(
+            "the variable `{}` is not set, and the placeholder has no default: write `${{{}:default}}`",
+            name.escape_debug(),
+            name.escape_debug()
+        )),
+    }
+}
+
+/// The brace that closes what was opened before `text`.
+fn closing(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (i, c) in text.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => return Some(i),
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expand;
+
+    fn with(text: &str) -> Result<String, String> {
+        expand(text, &|name| match name {
+            "HOST" => Some("kafka".into()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn both_forms_of_a_default_are_understood() {
+        assert_eq!(with("${HOST:x}:9092,${PORT:9093}").unwrap(), "kafka:9092,9093");
+        assert_eq!(with("${PORT:-9093}${EMPTY:-y}").unwrap(), "9093y");
+        assert_eq!(with("${NO:http://a:1}").unwrap(), "http://a:1");
+        assert_eq!(with("a${NO:}b").unwrap(), "ab");
+        assert_eq!(with("${NO:${HOST}}").unwrap(), "kafka");
+    }
+
+    #[test]
+    fn a_doubled_dollar_is_a_dollar() {
+        assert_eq!(with("pa$${HOST}ss$").unwrap(), "pa${HOST}ss$");
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        assert!(with("${NO}").unwrap_err().contains("`NO`"));
+        assert!(with("${HOST").unwrap_err().contains("not closed"));
+    }
+}

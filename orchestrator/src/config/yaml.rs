@@ -1,0 +1,270 @@
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use serde_saphyr::Spanned;
+
+/// Where something stands in a file, both from 1, the column in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// A YAML file as it was written: every key and value with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) at: Place,
+    pub(crate) data: Data,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Data {
+    Null,
+    /// A scalar as text: `0755` stays `0755`.
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(Name, Node)>),
+}
+
+/// A key and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) at: Place,
+}
+
+/// Reads a file; or where it is not YAML, and why.
+pub(crate) fn read(text: &str) -> Result<Node, (Option<Place>, String)> {
+    if text.trim_start_matches('\u{feff}').trim().is_empty() {
+        let (at, data) = (Place::default(), Data::Null);
+        return Ok(Node { at, data });
+    }
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
+        .map(|root| node(root, text))
+        .map_err(|e| {
+            let at = e.location().map(place);
+            let reason = e.without_snippet().to_string();
+            (
+                at,
+                reason.split(" at line ").next().unwrap_or_default().to_owned(),
+            )
+        })
+}
+
+enum Raw {
+    Null,
+    /// Quoted, or anything that is a string anyhow.
+    Text(String),
+    /// A number or a boolean, as it would be printed.
+    Plain(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<Key>, Spanned<Raw>)>),
+}
+
+struct Key(String);
+
+fn place(location: serde_saphyr::Location) -> Place {
+    Place {
+        line: usize::try_from(location.line()).unwrap_or(usize::MAX),
+        column: usize::try_from(location.column()).unwrap_or(usize::MAX),
+    }
+}
+
+fn node(raw: Spanned<Raw>, source: &str) -> Node {
+    let at = place(raw.referenced);
+    let data = match raw.value {
+        Raw::Null => Data::Null,
+        Raw::Text(text) => Data::Text(text),
+        Raw::Plain(text) => Data::Text(as_written(place(raw.defined), source).unwrap_or(text)),
+        Raw::List(items) => Data::List(items.into_iter().map(|item| node(item, source)).collect()),
+        Raw::Map(pairs) => Data::Map(
+            pairs
+                .into_iter()
+                .map(|(key, value)| {
+                    let name = Name {
+                        at: place(key.referenced),
+                        text: key.value.0,
+                    };
+                    (name, node(value, source))
+                })
+                .collect(),
+        ),
+    };
+    Node { at, data }
+}
+
+/// The characters of a number or boolean, so that `1.10` is not read as `1.1`.
+fn as_written(at: Place, source: &str) -> Option<String> {
+    let line = source.lines().nth(at.line.checked_sub(1)?)?;
+    let rest: String = line.chars().skip(at.column.checked_sub(1)?).collect();
+    let end = rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'));
+    let text = &rest[..end.unwrap_or(rest.len())];
+    let plausible = text
+        .chars()
+        .next()
+        .is_some_and(|c| c.is_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    plausible.then(|| text.to_owned())
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Raw::deserialize(deserializer)? {
+            Raw::Text(text) | Raw::Plain(text) => Ok(Self(text)),
+            Raw::Null => Ok(Self("null".into())),
+            Raw::List(_) | Raw::Map(_) => Err(de::Error::custom("a key must be a plain name")),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+
+            fn visit_i128<E>(self, value: i128) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+
+            fn visit_u128<E>(self, value: u128) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+                Ok(Raw::Plain(value.to_string()))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+                Ok(Raw::Text(value.to_owned()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
+            }
+
+            fn visit_none<E>(self) -> Result<Raw, E> {
+                Ok(Raw::Null)
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Raw, D::Error> {
+                Raw::deserialize(deserializer)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Raw, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Raw::List(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Raw, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Raw::Map(pairs))
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Data, Node, Place, read};
+
+    fn find<'a>(node: &'a Node, key: &str) -> (Place, &'a Node) {
+        let Data::Map(pairs) = &node.data else {
+            panic!("{node:?}")
+        };
+        let (name, value) = pairs.iter().find(|(name, _)| name.text == key).unwrap();
+        (name.at, value)
+    }
+
+    fn text(node: &Node) -> &str {
+        match &node.data {
+            Data::Text(text) => text,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_key_and_value_has_its_place() {
+        let root =
+            read("# about\norchestrator:\n  ordering:   key # why\n  skip: [a:0:1, 'b:0:2']\n").unwrap();
+        let (_, section) = find(&root, "orchestrator");
+        let (key, value) = find(section, "ordering");
+        assert_eq!(key, Place { line: 3, column: 3 });
+        assert_eq!(value.at, Place { line: 3, column: 15 });
+        let Data::List(items) = &find(section, "skip").1.data else {
+            panic!()
+        };
+        assert_eq!(text(&items[1]), "b:0:2");
+        assert_eq!(items[1].at, Place { line: 4, column: 17 });
+    }
+
+    #[test]
+    fn a_scalar_is_kept_as_it_was_written() {
+        let root =
+            read("a: 1.10\nb: 0755\nc: 1_000\nd: '5'\ne: yes\nf:\ng: {x: 0x1F}\nh: 99999999999999999999\n")
+                .unwrap();
+        for (key, wanted) in [
+            ("a", "1.10"),
+            ("b", "0755"),
+            ("c", "1_000"),
+            ("d", "5"),
+            ("e", "yes"),
+            ("h", "99999999999999999999"),
+        ] {
+            assert_eq!(text(find(&root, key).1), wanted);
+        }
+        assert!(matches!(find(&root, "f").1.data, Data::Null));
+        assert_eq!(text(find(find(&root, "g").1, "x").1), "0x1F");
+    }
+
+    #[test]
+    fn an_alias_is_what_it_stands_for() {
+        let root = read("a: &x 1.10\nb: *x\n").unwrap();
+        assert_eq!(text(find(&root, "b").1), "1.10");
+        assert_eq!(find(&root, "b").1.at, Place { line: 2, column: 4 });
+    }
+
+    #[test]
+    fn what_is_not_yaml_says_where() {
+        let (at, reason) = read("a: 1\nb: [1, 2\nc: 3\n").unwrap_err();
+        assert!(at.is_some_and(|at| at.line >= 2), "{at:?} {reason}");
+        let (at, reason) = read("a: 1\na: 2\n").unwrap_err();
+        assert_eq!(at.map(|at| at.line), Some(2), "{reason}");
+        assert!(reason.contains("duplicate"), "{reason}");
+        assert!(read("a:\n\tb: 1\n").is_err());
+    }
+
+    #[test]
+    fn an_empty_file_is_no_error() {
+        assert!(matches!(read("").unwrap().data, Data::Null));
+        assert!(matches!(read("# nothing\n").unwrap().data, Data::Null));
+    }
+}
