@@ -64,7 +64,10 @@ pub(crate) fn visible(entry: Entry, progress: &[Progress]) -> Option<Entry> {
 /// Settles the entries of one partition that lie below its committed offset. `position` must have been read from Kafka
 /// *before* this is called. It writes only to entries of the era of that note, by raising the outcome at the entry's
 /// own version: so it may come late, and a partition that was reset meanwhile is not touched.
-pub(crate) async fn reconcile(tracker: &dyn FailureTracker, position: &Position) -> tracker_api::Result<Report> {
+pub(crate) async fn reconcile(
+    tracker: &dyn FailureTracker,
+    position: &Position,
+) -> tracker_api::Result<Report> {
     let mut report = Report::default();
     let (Some(committed), Some(note)) = (position.offset, Note::read(position.note.as_deref())) else {
         return Ok(report);

@@ -498,7 +498,11 @@ const BROKEN: &[(&str, &[(&str, &str)], &[&str])] = &[
     ),
     // the file itself
     ("  group-id: again\n", &[], &["yml:7:3: ", "duplicate"]),
-    ("\tordering: key\n", &[], &["yml:7:", "this is not YAML"]),
+    (
+        "\tordering: key\n",
+        &[],
+        &["yml:7:1: this is not YAML: a tab cannot indent"],
+    ),
     ("  ordering: [key\n", &[], &["this is not YAML"]),
     (
         "  max-poll-records: 1\n  batch-records: 2\n",

@@ -48,11 +48,24 @@ pub(crate) fn read(text: &str) -> Result<Node, (Option<Place>, String)> {
         .map_err(|e| {
             let at = e.location().map(place);
             let reason = e.without_snippet().to_string();
-            (
-                at,
-                reason.split(" at line ").next().unwrap_or_default().to_owned(),
-            )
+            let reason = reason.split(" at line ").next().unwrap_or_default();
+            match tab(text, at) {
+                Some(tab) => (Some(tab), "a tab cannot indent a line: use spaces".to_owned()),
+                None => (at, reason.to_owned()),
+            }
         })
+}
+
+/// The tab that indents a line, if that is what the parser stumbled over: it names the line before.
+fn tab(text: &str, at: Option<Place>) -> Option<Place> {
+    let from = at?.line;
+    let lines = text.lines().enumerate().skip(from.saturating_sub(1)).take(2);
+    let tabs = lines.filter_map(|(i, line)| {
+        let indent = line.chars().take_while(|c| c.is_whitespace());
+        let column = indent.into_iter().position(|c| c == '\t')? + 1;
+        Some(Place { line: i + 1, column })
+    });
+    tabs.into_iter().next()
 }
 
 enum Raw {
