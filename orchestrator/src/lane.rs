@@ -245,8 +245,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
         // What stands behind a blocked record takes nothing away from the others, and has a bound of its own.
         self.hold(|o| room == 0 || is_blocked(o) && (o.work.len() >= records / 2 || o.bytes() >= bytes))
             .await?;
-        let polled = self.session.poll(room.max(1), wait).await?;
-        self.absorb(polled);
+        match self.session.poll(room.max(1), wait).await {
+            Ok(polled) => self.absorb(polled),
+            Err(error) if error.kind == ErrorKind::Retriable => {
+                tracing::warn!(%error, "polling again");
+                self.observer.reason(Some(format!("waiting for Kafka: {error}")));
+                tokio::time::sleep(IDLE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 
@@ -449,27 +456,4 @@ impl<S: Session, T: Transform> Lane<S, T> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::config::{FailureMode, InitialOffset};
-
-    pub(crate) fn settings() -> Settings {
-        Settings {
-            source: "orders".into(),
-            target: "enriched".into(),
-            dead_letter: None,
-            failure_mode: FailureMode::Atomic,
-            initial_offset: InitialOffset::Earliest,
-            max_attempts: 3,
-            backoff: Backoff {
-                first: Duration::from_millis(200),
-                most: Duration::from_secs(30),
-            },
-            batch_records: 500,
-            batch_bytes: 4 << 20,
-            delay: Duration::from_millis(2)..=Duration::from_millis(100),
-            max_message_bytes: 1_000_000,
-            skip: std::collections::BTreeSet::new(),
-        }
-    }
-}
+pub(crate) mod tests;
