@@ -14,11 +14,13 @@ use tracker_api::{
     Change, Entry, FailureTracker, MemoryTracker, Outcome, Query, RecordId, Resolution, Status, Timestamp,
 };
 
+use std::future::Future;
+
 use super::{pool::PoolSettings, *};
 use crate::{
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
-    kafka::{Position, Positions, Result},
+    kafka::{Membership, Polled, Position, Positions, Result},
     note::Note,
     recorder,
     telemetry::Counts,
