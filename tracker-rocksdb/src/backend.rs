@@ -1,0 +1,316 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use rocksdb::WriteBatch;
+use tracker_api::{
+    Change, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Partition, Progress, Query,
+    RecordId, Result, Status, Timestamp, coalesce,
+};
+
+use crate::{
+    codec::{self, Number},
+    listing,
+    store::{Family, Reader, Store},
+};
+
+/// One namespace in a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Tracker {
+    pub(crate) store: Arc<Store>,
+    number: Number,
+}
+
+impl Tracker {
+    pub(crate) fn new(store: Arc<Store>, namespace: &Namespace) -> Result<Self> {
+        let number = store.namespace(namespace)?;
+        Ok(Self { store, number })
+    }
+
+    /// Runs a call off the async threads. Once begun it runs to its end, also when nobody waits for it any more.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let tracker = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&tracker)).await;
+        done.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "a call of the database was cut off").with_source(error)
+        })?
+    }
+
+    fn get_now(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+        self.store.read(|reader| held(reader, self.number, ids))
+    }
+
+    fn record_now(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
+        let fresh = coalesce(entries);
+        let ids: Vec<RecordId> = fresh.iter().map(|entry| entry.id.clone()).collect();
+        let mut versions = BTreeMap::new();
+        self.store.write(|reader, batch| {
+            for (new, held) in fresh.into_iter().zip(held(reader, self.number, &ids)?) {
+                let kept = match &held {
+                    Some(held) => {
+                        let mut kept = held.clone();
+                        kept.join(&new);
+                        kept
+                    }
+                    None => new,
+                };
+                if held.as_ref() != Some(&kept) {
+                    put(reader, batch, self.number, held.as_ref(), &kept)?;
+                }
+                versions.insert(kept.id, kept.version);
+            }
+            let mut rows: BTreeMap<Partition, Progress> = BTreeMap::new();
+            for new in progress {
+                if let Some(row) = rows.get_mut(&new.partition) {
+                    row.join(new);
+                } else {
+                    let held = progress_of(reader, self.number, &new.partition)?;
+                    let mut row = held.unwrap_or_else(|| new.clone());
+                    row.join(new);
+                    rows.insert(new.partition.clone(), row);
+                }
+            }
+            for row in rows.values() {
+                let key = codec::partition_key(self.number, &row.partition);
+                batch.put_cf(reader.family(Family::Progress)?, &key, codec::encode(&key, row)?);
+            }
+            Ok(())
+        })?;
+        Ok(entries
+            .iter()
+            .map(|entry| versions.get(&entry.id) == Some(&entry.version))
+            .collect())
+    }
+
+    fn resolve_now(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        self.store.write(|reader, batch| {
+            // What an earlier change of the call has left, the next one finds here.
+            let mut changed: BTreeMap<&RecordId, Entry> = BTreeMap::new();
+            let mut took = Vec::new();
+            for change in changes {
+                let held = match changed.get(&change.id) {
+                    Some(entry) => Some(entry.clone()),
+                    None => reader.entry(self.number, &change.id)?,
+                };
+                let takes = held
+                    .as_ref()
+                    .is_some_and(|held| change.takes(held.revision, &held.version, held.is_blocking()));
+                if let Some(held) = held.filter(|_| takes) {
+                    let mut kept = held.clone();
+                    kept.resolution.clone_from(&change.to);
+                    kept.revision += 1;
+                    put(reader, batch, self.number, Some(&held), &kept)?;
+                    changed.insert(&change.id, kept);
+                }
+                took.push(takes);
+            }
+            Ok(took)
+        })
+    }
+
+    fn progress_now(&self) -> Result<Vec<Progress>> {
+        self.store.read(|reader| {
+            let prefix = codec::namespace_prefix(self.number);
+            let mut rows = Vec::new();
+            for item in listing::range(
+                reader,
+                Family::Progress,
+                &prefix,
+                codec::behind(&prefix).as_deref(),
+                false,
+            )? {
+                let (key, value) = item?;
+                rows.push(codec::decode::<Progress>(&key, &value)?);
+            }
+            Ok(rows)
+        })
+    }
+
+    /// Looks for what may go without holding up the writers, then takes it as a writer, after another look.
+    fn purge_now(&self, before: Timestamp, limit: usize) -> Result<u64> {
+        let mut gone = 0;
+        while gone < limit {
+            let found = self
+                .store
+                .read(|reader| self.purgeable(reader, before, limit - gone))?;
+            if found.is_empty() {
+                break;
+            }
+            gone += self.store.write(|reader, batch| {
+                let mut taken = 0;
+                for entry in held(reader, self.number, &found)?.into_iter().flatten() {
+                    let progress = progress_of(reader, self.number, &entry.id.partition)?;
+                    if entry.at < before && entry.may_be_purged(progress.as_ref()) {
+                        remove(reader, batch, self.number, &entry)?;
+                        taken += 1;
+                    }
+                }
+                Ok(taken)
+            })?;
+        }
+        Ok(gone as u64)
+    }
+
+    fn purgeable(&self, reader: &Reader<'_>, before: Timestamp, limit: usize) -> Result<Vec<RecordId>> {
+        let mut progress: BTreeMap<Partition, Option<Progress>> = BTreeMap::new();
+        let mut found = Vec::new();
+        // A purge of some thousands is many calls: one takes a bounded part, so that its batch stays small.
+        let limit = limit.min(1_000);
+        let (from, to) = (
+            codec::namespace_prefix(self.number),
+            codec::time_prefix(self.number, before),
+        );
+        for item in listing::range(reader, Family::Age, &from, Some(&to), false)? {
+            if found.len() == limit {
+                break;
+            }
+            let (key, value) = item?;
+            let (_, id) = codec::timed_record_of(&key)?;
+            if !progress.contains_key(&id.partition) {
+                progress.insert(
+                    id.partition.clone(),
+                    progress_of(reader, self.number, &id.partition)?,
+                );
+            }
+            let progress = progress.get(&id.partition).and_then(Option::as_ref);
+            // What is unfinished stays while its era does: known without reading the entry.
+            let era = value.as_ref().try_into().ok().map(u64::from_be_bytes);
+            if era.is_some_and(|era| progress.is_none_or(|row| era >= row.era)) {
+                continue;
+            }
+            let entry = reader.entry(self.number, &id)?;
+            if entry.is_some_and(|entry| entry.may_be_purged(progress)) {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The entries of these ids, in their order.
+pub(crate) fn held(reader: &Reader<'_>, number: Number, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+    let family = reader.family(Family::Entries)?;
+    let keys: Vec<Vec<u8>> = ids.iter().map(|id| codec::record_key(number, id)).collect();
+    let values = reader.db.multi_get_cf(keys.iter().map(|key| (family, key)));
+    let mut found = Vec::with_capacity(ids.len());
+    for (key, value) in keys.iter().zip(values) {
+        let entry = reader.ok(value)?.map(|value| codec::decode_entry(key, &value));
+        found.push(entry.transpose()?);
+    }
+    Ok(found)
+}
+
+fn progress_of(reader: &Reader<'_>, number: Number, partition: &Partition) -> Result<Option<Progress>> {
+    let key = codec::partition_key(number, partition);
+    let value = reader.ok(reader.db.get_cf(reader.family(Family::Progress)?, &key))?;
+    value.map(|value| codec::decode(&key, &value)).transpose()
+}
+
+fn put(
+    reader: &Reader<'_>,
+    batch: &mut WriteBatch,
+    number: Number,
+    held: Option<&Entry>,
+    kept: &Entry,
+) -> Result<()> {
+    if let Some(held) = held.filter(|held| held.first_failed_at != kept.first_failed_at || held.at != kept.at)
+    {
+        remove(reader, batch, number, held)?;
+    }
+    let key = codec::record_key(number, &kept.id);
+    batch.put_cf(
+        reader.family(Family::Entries)?,
+        &key,
+        codec::encode_entry(&key, kept)?,
+    );
+    if let Some(at) = kept.first_failed_at {
+        batch.put_cf(
+            reader.family(Family::Newest)?,
+            codec::time_key(number, at, &kept.id),
+            [],
+        );
+    }
+    let age = codec::time_key(number, kept.at, &kept.id);
+    let family = reader.family(Family::Age)?;
+    match Status::of(kept) {
+        Status::Succeeded | Status::Skipped | Status::Replayed | Status::Discarded => {
+            batch.put_cf(family, age, [])
+        }
+        _ => batch.put_cf(family, age, kept.version.era.to_be_bytes()),
+    }
+    Ok(())
+}
+
+fn remove(reader: &Reader<'_>, batch: &mut WriteBatch, number: Number, held: &Entry) -> Result<()> {
+    batch.delete_cf(
+        reader.family(Family::Entries)?,
+        codec::record_key(number, &held.id),
+    );
+    if let Some(at) = held.first_failed_at {
+        batch.delete_cf(
+            reader.family(Family::Newest)?,
+            codec::time_key(number, at, &held.id),
+        );
+    }
+    batch.delete_cf(
+        reader.family(Family::Age)?,
+        codec::time_key(number, held.at, &held.id),
+    );
+    Ok(())
+}
+
+#[async_trait]
+impl FailureTracker for Tracker {
+    async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
+        let (entries, progress) = (entries.to_vec(), progress.to_vec());
+        self.call(move |tracker| tracker.record_now(&entries, &progress))
+            .await
+    }
+
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        let changes = changes.to_vec();
+        self.call(move |tracker| tracker.resolve_now(&changes)).await
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>> {
+        self.call(Self::progress_now).await
+    }
+
+    async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+        let ids = ids.to_vec();
+        self.call(move |tracker| tracker.get_now(&ids)).await
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page> {
+        let query = query.clone();
+        self.call(move |tracker| {
+            tracker
+                .store
+                .read(|reader| listing::page(reader, tracker.number, &query))
+        })
+        .await
+    }
+
+    async fn groups(&self, query: &Query) -> Result<Vec<Group>> {
+        let query = query.unordered();
+        self.call(move |tracker| {
+            tracker
+                .store
+                .read(|reader| listing::groups(reader, tracker.number, &query))
+        })
+        .await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call(move |tracker| tracker.purge_now(before, limit)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.call(|tracker| tracker.store.ping()).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

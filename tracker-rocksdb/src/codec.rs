@@ -1,0 +1,265 @@
+//! Keys that order as what they stand for, and values that say when they are damaged.
+//!
+//! A value is a format byte, the row in postcard, and a CRC-32 over both and the key: a value under another's key is
+//! damage too. A change of a row's shape needs another format byte; a test holds the bytes of this one.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tracker_api::{
+    Captured, Claim, Decision, Entry, Error, ErrorKind, Failure, Partition, RecordId, Resolution, Result,
+    Timestamp, Version,
+};
+
+const FORMAT: u8 = 1;
+
+/// A namespace's number inside one database.
+pub(crate) type Number = u32;
+
+pub(crate) fn namespace_prefix(number: Number) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
+/// The key of a partition's progress, and the front of its records' keys.
+pub(crate) fn partition_key(number: Number, partition: &Partition) -> Vec<u8> {
+    let mut key = namespace_prefix(number);
+    push_partition(&mut key, partition);
+    key
+}
+
+pub(crate) fn record_key(number: Number, id: &RecordId) -> Vec<u8> {
+    let mut key = partition_key(number, &id.partition);
+    key.extend(ordered(id.offset));
+    key
+}
+
+/// The key of an index by time: first failure, or age.
+pub(crate) fn time_key(number: Number, at: Timestamp, id: &RecordId) -> Vec<u8> {
+    let mut key = time_prefix(number, at);
+    push_partition(&mut key, &id.partition);
+    key.extend(ordered(id.offset));
+    key
+}
+
+pub(crate) fn time_prefix(number: Number, at: Timestamp) -> Vec<u8> {
+    let mut key = namespace_prefix(number);
+    key.extend(ordered(at.0));
+    key
+}
+
+/// The least key that is greater than every key that starts with `prefix`; none when there is no such key.
+pub(crate) fn behind(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+pub(crate) fn record_of(key: &[u8]) -> Result<RecordId> {
+    key.get(4..).and_then(read_record).ok_or_else(|| damaged_key(key))
+}
+
+pub(crate) fn timed_record_of(key: &[u8]) -> Result<(Timestamp, RecordId)> {
+    let read = || {
+        let (at, rest) = key.get(4..)?.split_first_chunk::<8>()?;
+        Some((Timestamp(number_of(*at)), read_record(rest)?))
+    };
+    read().ok_or_else(|| damaged_key(key))
+}
+
+// NUL ends the topic and is escaped inside it, so that a topic sorts before every longer one that it begins.
+fn push_partition(key: &mut Vec<u8>, partition: &Partition) {
+    for byte in partition.topic.bytes() {
+        key.push(byte);
+        if byte == 0 {
+            key.push(0xff);
+        }
+    }
+    key.extend([0, 0]);
+    key.extend((partition.number ^ i32::MIN).to_be_bytes());
+}
+
+fn read_record(mut bytes: &[u8]) -> Option<RecordId> {
+    let mut topic = Vec::new();
+    loop {
+        let (first, rest) = bytes.split_first()?;
+        bytes = rest;
+        if *first == 0 {
+            let (second, rest) = bytes.split_first()?;
+            bytes = rest;
+            match second {
+                0 => break,
+                0xff => {}
+                _ => return None,
+            }
+        }
+        topic.push(*first);
+    }
+    let (number, offset) = bytes.split_first_chunk::<4>()?;
+    let offset: [u8; 8] = offset.try_into().ok()?;
+    let number = i32::from_be_bytes(*number) ^ i32::MIN;
+    let topic = String::from_utf8(topic).ok()?;
+    Some(Partition::new(topic, number).at(number_of(offset)))
+}
+
+fn ordered(number: i64) -> [u8; 8] {
+    (number ^ i64::MIN).to_be_bytes()
+}
+
+fn number_of(bytes: [u8; 8]) -> i64 {
+    i64::from_be_bytes(bytes) ^ i64::MIN
+}
+
+fn damaged_key(key: &[u8]) -> Error {
+    Error::new(
+        ErrorKind::Corrupt,
+        format!("the key `{}` is no key of ours", key.escape_ascii()),
+    )
+}
+
+pub(crate) fn encode<T: Serialize>(key: &[u8], row: &T) -> Result<Vec<u8>> {
+    let mut value = postcard::to_extend(row, vec![FORMAT]).map_err(|error| {
+        let message = format!("the row of `{}` cannot be written", key.escape_ascii());
+        Error::new(ErrorKind::Refused, message).with_source(error)
+    })?;
+    value.extend(sum(key, &value).to_le_bytes());
+    Ok(value)
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T> {
+    let damaged = |how: String| {
+        let message = format!(
+            "the value of `{}` is damaged: {how}; restore it from a backup",
+            key.escape_ascii()
+        );
+        Error::new(ErrorKind::Corrupt, message)
+    };
+    let Some((body, held)) = value.split_last_chunk::<4>() else {
+        return Err(damaged(format!("{} bytes are too few", value.len())));
+    };
+    if u32::from_le_bytes(*held) != sum(key, body) {
+        return Err(damaged("its checksum is another's".into()));
+    }
+    match body.split_first() {
+        Some((&FORMAT, row)) => match postcard::take_from_bytes(row) {
+            Ok((row, [])) => Ok(row),
+            Ok((_, rest)) => Err(damaged(format!("{} bytes follow it", rest.len()))),
+            Err(error) => Err(damaged(error.to_string())),
+        },
+        Some((format, _)) => Err(damaged(format!("its format {format} is unknown"))),
+        None => Err(damaged("it is empty".into())),
+    }
+}
+
+fn sum(key: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+/// A namespace's row.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct NamespaceRow {
+    pub(crate) number: Number,
+    pub(crate) cluster: Option<String>,
+}
+
+pub(crate) fn encode_entry(key: &[u8], entry: &Entry) -> Result<Vec<u8>> {
+    let row = EntryRow {
+        version: entry.version,
+        at: entry.at,
+        failure: entry.failure.clone(),
+        first_failed_at: entry.first_failed_at,
+        captured: entry.captured.clone(),
+        resolution: entry.resolution.as_ref().map(ResolutionRow::from),
+        revision: entry.revision,
+    };
+    encode(key, &row)
+}
+
+pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<Entry> {
+    let row: EntryRow = decode(key, value)?;
+    Ok(Entry {
+        id: record_of(key)?,
+        version: row.version,
+        at: row.at,
+        failure: row.failure,
+        first_failed_at: row.first_failed_at,
+        captured: row.captured,
+        resolution: row.resolution.map(Resolution::from),
+        revision: row.revision,
+    })
+}
+
+/// An entry without its id, which is its key.
+#[derive(Serialize, Deserialize)]
+struct EntryRow {
+    version: Version,
+    at: Timestamp,
+    failure: Option<Failure>,
+    first_failed_at: Option<Timestamp>,
+    captured: Option<Captured>,
+    resolution: Option<ResolutionRow>,
+    revision: u64,
+}
+
+/// A resolution without the tag that [`Decision`] carries for people: postcard numbers the variants.
+#[derive(Serialize, Deserialize)]
+struct ResolutionRow {
+    decision: DecisionRow,
+    about: Version,
+    actor: String,
+    reason: String,
+    at: Timestamp,
+}
+
+#[derive(Serialize, Deserialize)]
+enum DecisionRow {
+    Retry,
+    Skip,
+    Replaying(Claim),
+    Replayed,
+    Discarded,
+}
+
+impl From<&Resolution> for ResolutionRow {
+    fn from(resolution: &Resolution) -> Self {
+        Self {
+            decision: match &resolution.decision {
+                Decision::Retry => DecisionRow::Retry,
+                Decision::Skip => DecisionRow::Skip,
+                Decision::Replaying(claim) => DecisionRow::Replaying(claim.clone()),
+                Decision::Replayed => DecisionRow::Replayed,
+                Decision::Discarded => DecisionRow::Discarded,
+            },
+            about: resolution.about,
+            actor: resolution.actor.clone(),
+            reason: resolution.reason.clone(),
+            at: resolution.at,
+        }
+    }
+}
+
+impl From<ResolutionRow> for Resolution {
+    fn from(row: ResolutionRow) -> Self {
+        Self {
+            decision: match row.decision {
+                DecisionRow::Retry => Decision::Retry,
+                DecisionRow::Skip => Decision::Skip,
+                DecisionRow::Replaying(claim) => Decision::Replaying(claim),
+                DecisionRow::Replayed => Decision::Replayed,
+                DecisionRow::Discarded => Decision::Discarded,
+            },
+            about: row.about,
+            actor: row.actor,
+            reason: row.reason,
+            at: row.at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
