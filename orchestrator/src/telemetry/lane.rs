@@ -10,8 +10,8 @@ use tracker_api::Partition;
 use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
-        PARTITIONS, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_TIME,
-        RECYCLES, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
+        RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_TIME, RECYCLES,
+        TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
     },
     classes::ERRORS,
 };
@@ -48,7 +48,6 @@ pub struct LaneMetrics {
     transaction: Histogram,
     commit: Histogram,
     in_flight: Gauge,
-    partitions: Gauge,
     blocked: Gauge,
     last_progress: Gauge,
     lost: Counter,
@@ -84,7 +83,6 @@ impl LaneMetrics {
             transaction: TRANSACTION_TIME.histogram(labels),
             commit: COMMIT_TIME.histogram(labels),
             in_flight: IN_FLIGHT.gauge(labels),
-            partitions: PARTITIONS.gauge(labels),
             blocked: BLOCKED.gauge(labels),
             last_progress: LAST_PROGRESS.gauge(labels),
             lost: TRACKER_LOST.counter(labels),
@@ -171,19 +169,14 @@ impl LaneMetrics {
         }
     }
 
-    /// The lane owns `n` partitions.
-    pub fn partitions(&self, n: usize) {
-        self.partitions.set(gauge(n));
-    }
-
     /// `n` partitions stand at a failing record.
     pub fn blocked(&self, n: usize) {
         self.blocked.set(gauge(n));
     }
 
-    /// `n` failures were not kept (tracking is `lightweight`).
+    /// `n` failures were not kept since the lane began (tracking is `lightweight`).
     pub fn tracker_lost(&self, n: u64) {
-        self.lost.increment(n);
+        self.lost.absolute(n);
     }
 
     /// A commit without an answer was settled: `committed`, `aborted` or `taken_over`.

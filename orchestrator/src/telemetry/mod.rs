@@ -45,12 +45,12 @@ pub fn install() -> Renderer {
 }
 
 fn begin() -> Renderer {
-    let buckets = CATALOGUE.iter().filter_map(|metric| match metric.kind {
+    let mut buckets = CATALOGUE.iter().filter_map(|metric| match metric.kind {
         Kind::Histogram(buckets) => Some((metric.name, buckets)),
         _ => None,
     });
-    let builder = buckets.fold(Ok(PrometheusBuilder::new()), |builder, (name, buckets)| {
-        builder?.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
+    let builder = buckets.try_fold(PrometheusBuilder::new(), |builder, (name, buckets)| {
+        builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), buckets)
     });
     let builder = builder.unwrap_or_else(|error| {
         // An empty list of buckets; a test of the catalogue rules it out.
@@ -81,6 +81,13 @@ fn drain(handle: PrometheusHandle) {
     if let Err(error) = thread::Builder::new().name("telemetry".into()).spawn(upkeep) {
         tracing::warn!(%error, "no thread for the metrics' upkeep: scrape them, or memory grows");
     }
+}
+
+/// Lane `lane` owns `partitions` partitions.
+pub(crate) fn assigned(lane: usize, partitions: usize) {
+    catalogue::PARTITIONS
+        .gauge(&[("lane", &lane.to_string())])
+        .set(u32::try_from(partitions).map_or(f64::MAX, f64::from));
 }
 
 /// Says once which build this is.

@@ -1,0 +1,199 @@
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Path as Segment, Query, Request, State, rejection::JsonRejection},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio_util::sync::CancellationToken;
+use tracker_api::RecordId;
+
+use super::{Health, Info, serve::serve};
+use crate::operate::{Ask, Error, Kind, Listing, Operations, Position, Reconciled, Resolve, Shown};
+
+/// The socket's name in the data directory.
+pub const SOCKET: &str = "control.sock";
+
+/// The longest body of a request.
+const BODY: usize = 64 * 1024;
+
+/// The control socket: what the command line asks. Bound when made, removed when served to its end.
+#[derive(Debug)]
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+struct Served {
+    operations: Operations,
+    health: Health,
+    info: Info,
+}
+
+impl Control {
+    /// Binds `data_dir/control.sock`, mode 0600. One that a killed predecessor left is replaced: whoever calls this
+    /// holds the directory's lock.
+    ///
+    /// # Errors
+    ///
+    /// When the socket cannot be made; a path of more than 107 bytes is too long for one.
+    pub fn bind(data_dir: &Path) -> io::Result<Self> {
+        let path = data_dir.join(SOCKET);
+        let fresh = data_dir.join("control.new");
+        let make = || {
+            match fs::remove_file(&fresh) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(&fresh)?;
+            // Closed to others before it has the name that anybody looks for.
+            fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
+            fs::rename(&fresh, &path)?;
+            Ok(listener)
+        };
+        let listener = make().map_err(|error: io::Error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot make the control socket {}: {error}", path.display()),
+            )
+        })?;
+        Ok(Self { listener, path })
+    }
+
+    /// Answers until `stop`, then removes the socket.
+    pub async fn serve(self, operations: Operations, health: Health, info: Info, stop: CancellationToken) {
+        let _removed = Removed(self.path);
+        let served = Served {
+            operations,
+            health,
+            info,
+        };
+        serve(self.listener, router(served), stop).await;
+    }
+}
+
+/// Also when the task is dropped.
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn router(served: Served) -> Router {
+    Router::new()
+        .route("/v1/info", get(info))
+        .route("/v1/failures", get(list))
+        .route("/v1/failures/{id}", get(show))
+        .route("/v1/failures/{id}/retry", post(retry))
+        .route("/v1/failures/{id}/skip", post(skip))
+        .route("/v1/progress", get(progress))
+        .route("/v1/reconcile", post(reconcile))
+        .layer(middleware::from_fn(short))
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(served)
+}
+
+type Answer<T> = Result<Json<T>, Refused>;
+
+struct Refused(Error);
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.0.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(json!({ "error": self.0 }))).into_response()
+    }
+}
+
+/// No id is longer than a topic's name and two numbers.
+async fn short(request: Request, next: Next) -> Response {
+    if request.uri().to_string().len() > 8 * 1024 {
+        return StatusCode::URI_TOO_LONG.into_response();
+    }
+    next.run(request).await
+}
+
+async fn info(State(served): State<Served>) -> Json<Value> {
+    Json(json!({
+        "info": served.info,
+        "pid": std::process::id(),
+        "phase": served.health.current(),
+        "live": served.health.live(),
+        "ready": served.health.ready(),
+    }))
+}
+
+async fn list(
+    State(served): State<Served>,
+    ask: Result<Query<Ask>, axum::extract::rejection::QueryRejection>,
+) -> Answer<Listing> {
+    let Query(ask) = ask.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.list(&ask).await?))
+}
+
+#[derive(Deserialize)]
+struct Look {
+    #[serde(default)]
+    payload: bool,
+}
+
+async fn show(
+    State(served): State<Served>,
+    Segment(id): Segment<String>,
+    look: Result<Query<Look>, axum::extract::rejection::QueryRejection>,
+) -> Answer<Shown> {
+    let Query(look) = look.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.show(&record(&id)?, look.payload).await?))
+}
+
+async fn retry(
+    State(served): State<Served>,
+    Segment(id): Segment<String>,
+    body: Result<Json<Resolve>, JsonRejection>,
+) -> Answer<Shown> {
+    let Json(resolve) = body.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.retry(&record(&id)?, &resolve).await?))
+}
+
+async fn skip(
+    State(served): State<Served>,
+    Segment(id): Segment<String>,
+    body: Result<Json<Resolve>, JsonRejection>,
+) -> Answer<Shown> {
+    let Json(resolve) = body.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.skip(&record(&id)?, &resolve).await?))
+}
+
+async fn progress(State(served): State<Served>) -> Answer<Vec<Position>> {
+    Ok(Json(served.operations.progress().await?))
+}
+
+async fn reconcile(State(served): State<Served>) -> Answer<Vec<Reconciled>> {
+    Ok(Json(served.operations.reconcile().await?))
+}
+
+fn record(id: &str) -> Result<RecordId, Refused> {
+    id.parse().map_err(invalid)
+}
+
+fn invalid(message: String) -> Refused {
+    Refused(Error::new(Kind::Invalid, message))
+}

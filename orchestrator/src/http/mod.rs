@@ -1,0 +1,34 @@
+//! Two doors that answer HTTP.
+//!
+//! The one decision that shapes it: the *management* listener is on the network and shows nothing that is worth stealing
+//! and changes nothing; whatever shows a payload or changes something is behind the *control* socket, a file that only its
+//! owner can open.
+
+mod control;
+mod health;
+mod management;
+mod serve;
+
+#[cfg(test)]
+mod tests;
+
+pub use control::{Control, SOCKET};
+pub use health::{Health, Phase, Verdict};
+pub use management::{listen, management};
+
+/// What a service says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Info {
+    /// The program's name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// This process among the others: configured, or the one in `data-dir/instance`.
+    pub instance: String,
+    /// The consumer group.
+    pub group: String,
+    /// What is tracked: `outbox`, `reliable`, `lightweight`, `none`.
+    pub tracking: String,
+    /// The store's name.
+    pub store: String,
+}

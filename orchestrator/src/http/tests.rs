@@ -1,0 +1,262 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Health, Info, Phase, management};
+use crate::{resilience, telemetry};
+
+const LIMIT: Duration = Duration::from_secs(240);
+
+fn working(lanes: usize) -> Health {
+    let health = Health::new(lanes, LIMIT);
+    health.phase(Phase::Ready);
+    for lane in 0..lanes {
+        health.beat(lane);
+        health.joined(lane, 3);
+    }
+    health
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_stops_turning_is_not_live_and_one_that_turns_again_is() {
+    let health = working(2);
+    time::advance(LIMIT).await;
+    health.beat(1);
+    assert!(health.live().ok, "at the limit");
+    time::advance(Duration::from_secs(2)).await;
+    let dead = health.live();
+    assert_eq!(dead.reasons, ["lane 0 has not turned for 242 s (limit 240 s)"]);
+    assert!(!health.ready().ok);
+    health.beat(0);
+    assert!(health.live().ok && health.ready().ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_away_at_the_start_kills_nobody() {
+    let health = Health::new(1, LIMIT);
+    time::advance(LIMIT * 10).await;
+    assert!(health.live().ok);
+    assert_eq!(
+        health.ready().reasons,
+        ["starting", "lane 0 has not joined the group yet"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_from_the_last_lane_that_joined_to_the_first_word_of_draining() {
+    let health = Health::new(2, LIMIT);
+    health.phase(Phase::Ready);
+    health.joined(0, 4);
+    assert!(!health.ready().ok);
+    health.joined(1, 0);
+    assert!(health.ready().ok, "a lane may stand by");
+    health.phase(Phase::Draining);
+    assert_eq!(health.ready().reasons, ["draining"]);
+    assert!(health.live().ok);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_cannot_move_is_not_ready_and_one_that_stands_at_a_record_is() {
+    let health = working(1);
+    health.note(0, Some("blocked at orders:3:42".into()));
+    assert_eq!(health.ready().notes, ["lane 0: blocked at orders:3:42"]);
+    assert!(health.ready().ok);
+    health.reason(0, Some("waiting for the store: down".into()));
+    assert_eq!(health.ready().reasons, ["lane 0: waiting for the store: down"]);
+    health.reason(0, None);
+    assert!(health.ready().ok);
+    // A lane that does not exist changes nothing.
+    health.reason(7, Some("?".into()));
+    assert!(health.ready().ok);
+}
+
+/// A management listener of its own port.
+struct Served {
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn served(health: Health) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let info = Info {
+        name: "orders".into(),
+        version: "1.2.3".into(),
+        instance: "a".into(),
+        group: "g".into(),
+        tracking: "reliable".into(),
+        store: "memory".into(),
+    };
+    let task = tokio::spawn(management(
+        listener,
+        health,
+        telemetry::install(),
+        info,
+        stop.clone(),
+    ));
+    Served { address, stop, task }
+}
+
+impl Served {
+    async fn ask(&self, method: &str, path: &str, accept: &str) -> (u16, String) {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "x")
+            .header("accept", accept)
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.ask("GET", path, "*/*").await
+    }
+}
+
+const PATHS: [&str; 8] = [
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/actuator/health",
+    "/actuator/health/liveness",
+    "/actuator/health/readiness",
+    "/actuator/prometheus",
+    "/actuator/info",
+];
+
+#[tokio::test]
+async fn every_path_answers_a_get_and_refuses_every_write() {
+    let served = served(working(1)).await;
+    for path in PATHS {
+        assert_eq!(served.get(path).await.0, 200, "{path}");
+        assert_eq!(served.ask("HEAD", path, "*/*").await.0, 200, "{path}");
+        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+            assert_eq!(served.ask(method, path, "*/*").await.0, 405, "{method} {path}");
+        }
+    }
+    for path in [
+        "/",
+        "/v1/failures",
+        "/v1/info",
+        "/actuator/shutdown",
+        "/actuator/env",
+        "/..%2f..%2fetc/passwd",
+    ] {
+        assert_eq!(served.get(path).await.0, 404, "{path}");
+        assert_eq!(served.ask("POST", path, "*/*").await.0, 404, "{path}");
+    }
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn not_ready_is_503_with_its_reason_as_text_and_as_json() {
+    let health = working(1);
+    let served = served(health.clone()).await;
+    assert_eq!(served.get("/readyz").await, (200, "ready\n".into()));
+    assert_eq!(served.get("/livez").await, (200, "live\n".into()));
+    health.reason(0, Some("waiting for the store: \u{1b}[31m".into()));
+    let (status, text) = served.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert_eq!(text, "not ready\nlane 0: waiting for the store: \\u{1b}[31m\n");
+    let (status, json) = served.ask("GET", "/readyz", "application/json").await;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((status, json["ok"].as_bool()), (503, Some(false)));
+    assert_eq!(json["reasons"][0], "lane 0: waiting for the store: \u{1b}[31m");
+    assert_eq!(served.get("/actuator/health/readiness").await.0, 503);
+    assert_eq!(served.get("/actuator/health").await.0, 503);
+    assert_eq!(served.get("/livez").await.0, 200);
+    assert_eq!(served.get("/actuator/health/liveness").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_degraded_store_is_shown_and_is_no_reason_to_take_the_instance_out() {
+    let health = working(1);
+    let (say, state) = tokio::sync::watch::channel(resilience::State {
+        circuit: resilience::Circuit::Closed,
+        failures: 0,
+        failing_since: None,
+        last_error: None,
+    });
+    health.store(state);
+    let served = served(health).await;
+    assert!(
+        served
+            .get("/actuator/health")
+            .await
+            .1
+            .contains(r#""db":{"details""#)
+    );
+    say.send_modify(|state| state.failures = 3);
+    let (status, text) = served.get("/actuator/health").await;
+    assert_eq!(status, 200);
+    assert!(
+        text.contains(r#""status":"DEGRADED""#) && text.contains("the store does not answer"),
+        "{text}"
+    );
+    assert_eq!(
+        served.get("/readyz").await,
+        (200, "ready\nthe store does not answer\n".into())
+    );
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text_at_both_paths() {
+    let served = served(working(1)).await;
+    telemetry::LaneMetrics::new(911).in_flight(5);
+    for path in ["/metrics", "/actuator/prometheus"] {
+        let (_, text) = served.get(path).await;
+        assert!(
+            text.contains("orch_in_flight_records{lane=\"911\"} 5\n"),
+            "{path}: {text}"
+        );
+    }
+    assert!(
+        served
+            .get("/actuator/info")
+            .await
+            .1
+            .contains(r#""version":"1.2.3""#)
+    );
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused_and_stopping_does_not_wait_for_idle_clients() {
+    let served = served(working(1)).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "a".repeat(20_000)
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let _idle = TcpStream::connect(served.address).await.unwrap();
+    let mut half = TcpStream::connect(served.address).await.unwrap();
+    half.write_all(b"GET /livez HTTP/1.1\r\nhost").await.unwrap();
+    served.get("/livez").await;
+    served.stop.cancel();
+    time::timeout(Duration::from_secs(5), served.task)
+        .await
+        .unwrap()
+        .unwrap();
+}

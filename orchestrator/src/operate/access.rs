@@ -1,0 +1,247 @@
+use std::{
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{Method, Request, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::{net::UnixStream, time};
+use tokio_util::task::AbortOnDropHandle;
+use tracker_api::RecordId;
+
+use super::{
+    ask::{Ask, Listing, Resolve},
+    data_dir::DataDir,
+    error::{Error, Kind, Result},
+    operations::{Operations, Reconciled},
+    shown::{Position, Shown},
+};
+use crate::http::SOCKET;
+
+/// The longest answer that is read: a page of records with their bytes stays below it.
+const ANSWER: usize = 32 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A way to the records.
+#[derive(Debug)]
+pub enum Access {
+    /// The running service is asked over its socket.
+    Service(Client),
+    /// No service holds the store: this process opened it, and holds the data directory meanwhile.
+    Store(Operations, Option<DataDir>),
+}
+
+/// Asks a running service.
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Access {
+    /// Finds the way: the service that holds `data_dir`, or else the store that `open` opens.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Held`] when a process holds the directory that answers on no socket (another command, or a service that
+    /// is just starting or stopping), and those of `open`.
+    pub async fn reach<F>(data_dir: &Path, open: impl FnOnce() -> F) -> Result<Self>
+    where
+        F: Future<Output = Result<Operations>>,
+    {
+        let client = Client::new(data_dir);
+        if DataDir::holder(data_dir).is_some() {
+            match client.connect().await {
+                Ok(_) => return Ok(Self::Service(client)),
+                Err(error) => {
+                    tracing::debug!(%error, "the data directory is held, but nobody answers on its socket")
+                }
+            }
+        }
+        let held = DataDir::borrow(data_dir)?;
+        Ok(Self::Store(open().await?, held))
+    }
+
+    pub(super) async fn list(&self, ask: &Ask) -> Result<Listing> {
+        match self {
+            Self::Service(client) => client.list(ask).await,
+            Self::Store(operations, _) => operations.list(ask).await,
+        }
+    }
+
+    pub(super) async fn show(&self, id: &RecordId, payload: bool) -> Result<Shown> {
+        match self {
+            Self::Service(client) => {
+                client
+                    .get(&format!("/v1/failures/{}?payload={payload}", segment(id)))
+                    .await
+            }
+            Self::Store(operations, _) => operations.show(id, payload).await,
+        }
+    }
+
+    pub(super) async fn retry(&self, id: &RecordId, resolve: &Resolve) -> Result<Shown> {
+        match self {
+            Self::Service(client) => {
+                client
+                    .post(&format!("/v1/failures/{}/retry", segment(id)), resolve)
+                    .await
+            }
+            Self::Store(operations, _) => operations.retry(id, resolve).await,
+        }
+    }
+
+    pub(super) async fn skip(&self, id: &RecordId, resolve: &Resolve) -> Result<Shown> {
+        match self {
+            Self::Service(client) => {
+                client
+                    .post(&format!("/v1/failures/{}/skip", segment(id)), resolve)
+                    .await
+            }
+            Self::Store(operations, _) => operations.skip(id, resolve).await,
+        }
+    }
+
+    pub(super) async fn progress(&self) -> Result<Vec<Position>> {
+        match self {
+            Self::Service(client) => client.get("/v1/progress").await,
+            Self::Store(operations, _) => operations.progress().await,
+        }
+    }
+
+    pub(super) async fn reconcile(&self) -> Result<Vec<Reconciled>> {
+        match self {
+            Self::Service(client) => client.post("/v1/reconcile", &()).await,
+            Self::Store(operations, _) => operations.reconcile().await,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    error: Error,
+}
+
+impl Client {
+    /// Of the service whose data directory this is.
+    pub fn new(data_dir: &Path) -> Self {
+        Self {
+            socket: data_dir.join(SOCKET),
+        }
+    }
+
+    /// What the service says of itself.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::Unavailable`] when it does not answer.
+    pub async fn info(&self) -> Result<serde_json::Value> {
+        self.get("/v1/info").await
+    }
+
+    async fn list(&self, ask: &Ask) -> Result<Listing> {
+        let status = serde_json::to_value(ask.status).map_err(|error| unreadable(&error))?;
+        let mut query = format!(
+            "status={}&limit={}",
+            status.as_str().unwrap_or_default(),
+            ask.limit
+        );
+        let partition = ask.partition.map(|number| number.to_string());
+        for (name, value) in [
+            ("topic", &ask.topic),
+            ("partition", &partition),
+            ("class", &ask.class),
+            ("after", &ask.after),
+        ] {
+            if let Some(value) = value {
+                query.push_str(&format!("&{name}={}", encoded(value)));
+            }
+        }
+        self.get(&format!("/v1/failures?{query}")).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.send(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_vec(body).map_err(|error| unreadable(&error))?;
+        self.send(Method::POST, path, body.into()).await
+    }
+
+    async fn connect(&self) -> io::Result<UnixStream> {
+        UnixStream::connect(&self.socket).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
+        let answer = time::timeout(PATIENCE, self.exchange(method, path, body))
+            .await
+            .map_err(|_| self.unreachable(&"no answer within 30 s"))?;
+        let (ok, body) = answer?;
+        if ok {
+            return serde_json::from_slice(&body).map_err(|error| unreadable(&error));
+        }
+        match serde_json::from_slice::<Refusal>(&body) {
+            Ok(refusal) => Err(refusal.error),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(bool, Bytes)> {
+        let stream = self.connect().await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Error::new(Kind::Invalid, error.to_string()))?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let ok = answer.status().is_success();
+        let body = Limited::new(answer.into_body(), ANSWER)
+            .collect()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        Ok((ok, body.to_bytes()))
+    }
+
+    fn unreachable(&self, why: &dyn std::fmt::Display) -> Error {
+        Error::new(
+            Kind::Unavailable,
+            format!("the service does not answer at {}: {why}", self.socket.display()),
+        )
+    }
+}
+
+fn unreadable(error: &serde_json::Error) -> Error {
+    Error::new(
+        Kind::Failed,
+        format!("the service answered with what this version does not understand: {error}"),
+    )
+}
+
+fn segment(id: &RecordId) -> String {
+    encoded(&id.to_string())
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
