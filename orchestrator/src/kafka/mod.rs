@@ -3,6 +3,26 @@
 //! The lane knows [`Session`] only: one call takes a finished batch, so polling inside a transaction, two transactions at
 //! once or a send after the commit cannot be written down. The simulation is another `Session`.
 
+mod consumer;
+mod context;
+mod copy;
+mod demands;
+mod lane_producer;
+mod logs;
+#[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
+mod native;
+mod reader;
+mod session;
+mod settings;
+mod stats;
+mod transact;
+mod verdict;
+
+pub use reader::Reader;
+pub use session::KafkaSession;
+pub use settings::{ClientKind, ClientSettings, Instance, KafkaCustomizer, Settings};
+pub use stats::{Recycle, Stats};
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;

@@ -1,0 +1,368 @@
+//! A lane's consumer: librdkafka's, with the assignment answered outside the callback and every record copied once.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    client::Client,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, RebalanceProtocol},
+    error::KafkaError,
+    types::RDKafkaErrorCode as Code,
+};
+use tracker_api::Partition;
+
+use super::{
+    ClientSettings, Error, ErrorKind, Membership, Polled, Position, Result,
+    context::{Context, Noted, answer, decline},
+    copy::Copier,
+    native, verdict,
+};
+use crate::transform::SourceRecord;
+
+/// How a partition of ours stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Owned {
+    started: bool,
+    held: bool,
+}
+
+pub(super) struct Consumer {
+    base: BaseConsumer<Context>,
+    topic: Arc<str>,
+    max_bytes: usize,
+    owned: BTreeMap<Partition, Owned>,
+    /// Whether the group waits for an assignment to be answered.
+    awaited: bool,
+    /// Changes that the lane was not told of yet.
+    membership: VecDeque<Membership>,
+    /// Records that came while only callbacks were to be served, and those of held partitions.
+    stash: VecDeque<SourceRecord>,
+    errors: Vec<Error>,
+}
+
+/// A consumer that has not subscribed to anything.
+pub(super) fn create(settings: &ClientSettings) -> Result<BaseConsumer<Context>> {
+    native::check(settings)?;
+    let mut config = ClientConfig::new();
+    for (key, value) in settings.iter() {
+        config.set(key, value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Info);
+    config
+        .create_with_context(Context::default())
+        .map_err(|error| verdict::of_kafka("the Kafka consumer could not be created", &error))
+}
+
+impl Consumer {
+    pub(super) fn subscribe(settings: &ClientSettings, topic: &str, max_bytes: usize) -> Result<Self> {
+        let base = create(settings)?;
+        base.subscribe(&[topic])
+            .map_err(|error| verdict::of_kafka(&format!("subscribing to `{topic}`"), &error))?;
+        Ok(Self {
+            base,
+            topic: topic.into(),
+            max_bytes,
+            owned: BTreeMap::new(),
+            awaited: false,
+            membership: VecDeque::new(),
+            stash: VecDeque::new(),
+            errors: Vec::new(),
+        })
+    }
+
+    pub(super) fn base(&self) -> &BaseConsumer<Context> {
+        &self.base
+    }
+
+    pub(super) fn client(&self) -> &Client<Context> {
+        self.base.client()
+    }
+
+    /// Partitions that are read now.
+    pub(super) fn started(&self) -> impl Iterator<Item = &Partition> {
+        self.owned
+            .iter()
+            .filter(|(_, owned)| owned.started)
+            .map(|(p, _)| p)
+    }
+
+    /// Those that are not ours now, or were not ours for a while since the lane was last told.
+    pub(super) fn lost_of<'a>(&self, of: impl Iterator<Item = &'a Partition>) -> Vec<Partition> {
+        of.filter(|partition| {
+            !self.owned.contains_key(*partition)
+                || self.membership.iter().any(|change| match change {
+                    Membership::Revoked(gone) | Membership::Lost(gone) => gone.contains(partition),
+                    Membership::Assigned(_) => false,
+                })
+        })
+        .cloned()
+        .collect()
+    }
+
+    /// Serves callbacks. A record that comes meanwhile opens the next poll.
+    pub(super) fn serve(&mut self) -> Result<()> {
+        let mut copier = Copier::new(self.topic.clone());
+        loop {
+            match self.base.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    copier.add(&message);
+                    break;
+                }
+                Some(Err(error)) => self.note_error(&error),
+                None if self.context_noted() => self.answer_noted(),
+                None => break,
+            }
+        }
+        self.stash.extend(copier.finish());
+        self.answer_noted();
+        self.check_fatal()
+    }
+
+    pub(super) fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
+        self.check_fatal()?;
+        let deadline = Instant::now() + wait;
+        let max = max.max(1);
+        let mut polled = Polled::default();
+        self.take_stashed(max, &mut polled.records);
+        let mut copier = Copier::new(self.topic.clone());
+        while self.membership.is_empty()
+            && polled.records.len() + copier.len() < max
+            && copier.bytes() < self.max_bytes
+        {
+            let some = !polled.records.is_empty() || copier.len() > 0;
+            let wait = if some {
+                Duration::ZERO
+            } else {
+                deadline.saturating_duration_since(Instant::now())
+            };
+            match self.base.poll(wait) {
+                Some(Ok(message)) => copier.add(&message),
+                Some(Err(error)) => self.note_error(&error),
+                None => {
+                    if self.context_noted() {
+                        self.answer_noted();
+                    } else if some || Instant::now() >= deadline {
+                        break;
+                    }
+                }
+            }
+        }
+        let fresh = copier.finish();
+        let (kept, held): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|r| !self.is_held(&r.id.partition));
+        polled.records.extend(kept);
+        self.stash.extend(held);
+        polled.membership = self.membership.drain(..).collect();
+        self.collect_errors();
+        polled.errors = std::mem::take(&mut self.errors);
+        Ok(polled)
+    }
+
+    fn is_held(&self, partition: &Partition) -> bool {
+        self.owned.get(partition).is_some_and(|owned| owned.held)
+    }
+
+    fn take_stashed(&mut self, max: usize, into: &mut Vec<SourceRecord>) {
+        if self.stash.is_empty() {
+            return;
+        }
+        let mut left = VecDeque::new();
+        for record in std::mem::take(&mut self.stash) {
+            if into.len() < max && !self.is_held(&record.id.partition) {
+                into.push(record);
+            } else {
+                left.push_back(record);
+            }
+        }
+        self.stash = left;
+    }
+
+    fn context_noted(&self) -> bool {
+        self.base.context().has_noted()
+    }
+
+    /// Answers what was revoked or lost, outside the callback, and keeps it for the lane.
+    fn answer_noted(&mut self) {
+        while let Some(noted) = self.base.context().next_noted() {
+            if let Err(error) = answer(&self.base, &noted) {
+                self.errors.push(error);
+            }
+            match noted {
+                Noted::Assigned(partitions) => {
+                    for partition in &partitions {
+                        self.owned.insert(partition.clone(), Owned::default());
+                    }
+                    self.awaited = true;
+                    self.membership.push_back(Membership::Assigned(partitions));
+                }
+                Noted::Revoked(partitions) => self.give_up(partitions, Membership::Revoked),
+                Noted::Lost(partitions) => self.give_up(partitions, Membership::Lost),
+            }
+        }
+    }
+
+    fn give_up(&mut self, partitions: Vec<Partition>, told: fn(Vec<Partition>) -> Membership) {
+        self.stash.retain(|r| !partitions.contains(&r.id.partition));
+        let ours: Vec<_> = partitions
+            .into_iter()
+            .filter(|p| self.owned.remove(p).is_some())
+            .collect();
+        if !ours.is_empty() {
+            self.membership.push_back(told(ours));
+        }
+    }
+
+    fn note_error(&mut self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(Code::PollExceeded) {
+            let all = self.owned.keys().cloned().collect();
+            self.give_up(all, Membership::Lost);
+        }
+        self.collect_errors();
+    }
+
+    fn collect_errors(&mut self) {
+        for (code, reason) in self.base.context().take_errors() {
+            let error = match code {
+                Code::AutoOffsetReset => Error {
+                    kind: ErrorKind::Refused,
+                    message: format!(
+                        "the offset to read next is no longer in the log of `{}` ({reason}). Records may have been deleted \
+                         before they were read: reset the group's offset of that partition to where reading is to go on",
+                        self.topic
+                    ),
+                },
+                code => verdict::of_code(&format!("reading `{}`", self.topic), code, &reason),
+            };
+            if !self.errors.contains(&error) && self.errors.len() < 100 {
+                self.errors.push(error);
+            }
+        }
+    }
+
+    fn check_fatal(&self) -> Result<()> {
+        match self.client().fatal_error() {
+            None => Ok(()),
+            Some((Code::FencedInstanceId, reason)) => Err(Error {
+                kind: ErrorKind::Fenced,
+                message: format!(
+                    "another process has our static member id: give each a different `instance` ({reason})"
+                ),
+            }),
+            Some((code, reason)) => Err(Error {
+                kind: ErrorKind::Fatal,
+                message: format!("the consumer of `{}` has failed: {reason} ({code:?})", self.topic),
+            }),
+        }
+    }
+
+    pub(super) fn start(&mut self, at: &[Position]) -> Result<()> {
+        if let Some(gone) = at.iter().find(|p| !self.owned.contains_key(&p.partition)) {
+            return Err(Error {
+                kind: ErrorKind::Retriable,
+                message: format!("{} was taken away before it was started: poll", gone.partition),
+            });
+        }
+        let list = positions(at)?;
+        let assigned = match self.base.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.base.incremental_assign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.base.assign(&list),
+        };
+        assigned.map_err(|error| verdict::of_kafka("starting partitions", &error))?;
+        self.awaited = false;
+        if !at.is_empty() {
+            // A pause outlives a revocation inside librdkafka.
+            self.base
+                .resume(&list)
+                .map_err(|error| verdict::of_kafka("starting partitions", &error))?;
+        }
+        for position in at {
+            let started = Owned {
+                started: true,
+                held: false,
+            };
+            self.owned.insert(position.partition.clone(), started);
+        }
+        Ok(())
+    }
+
+    pub(super) fn rewind(&mut self, at: &[Position]) -> Result<()> {
+        let at: Vec<_> = at
+            .iter()
+            .filter(|p| self.owned.get(&p.partition).is_some_and(|o| o.started))
+            .cloned()
+            .collect();
+        if at.is_empty() {
+            return Ok(());
+        }
+        self.stash
+            .retain(|r| !at.iter().any(|p| p.partition == r.id.partition));
+        let what = "putting partitions back to an offset";
+        let sought = self
+            .base
+            .seek_partitions(positions(&at)?, Duration::from_secs(5))
+            .map_err(|error| verdict::of_kafka(what, &error))?;
+        for element in sought.elements() {
+            element.error().map_err(|error| {
+                verdict::of_kafka(
+                    &format!("{what}, {}:{}", element.topic(), element.partition()),
+                    &error,
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            if let Some(owned) = self.owned.get_mut(partition).filter(|o| o.started) {
+                owned.held = on;
+                list.add_partition(&partition.topic, partition.number);
+            }
+        }
+        if list.count() == 0 {
+            return Ok(());
+        }
+        let held = if on {
+            self.base.pause(&list)
+        } else {
+            self.base.resume(&list)
+        };
+        held.map_err(|error| verdict::of_kafka("pausing or resuming partitions", &error))
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.base.context().close();
+        // What was noted and never answered would keep librdkafka waiting for us, for ever.
+        self.answer_noted();
+        if self.awaited
+            && let Err(error) = decline(&self.base)
+        {
+            super::logs::line(4, "CLOSE", &error.message);
+        }
+    }
+}
+
+/// A list with absolute offsets: librdkafka passes over logical ones in silence.
+fn positions(at: &[Position]) -> Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(at.len());
+    for position in at {
+        let offset = position.offset.filter(|o| *o >= 0).ok_or_else(|| Error {
+            kind: ErrorKind::Refused,
+            message: format!("{} cannot be started without an offset", position.partition),
+        })?;
+        list.add_partition_offset(
+            &position.partition.topic,
+            position.partition.number,
+            Offset::Offset(offset),
+        )
+        .map_err(|error| verdict::of_kafka("an offset to start at", &error))?;
+    }
+    Ok(list)
+}

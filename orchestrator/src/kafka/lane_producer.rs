@@ -1,0 +1,171 @@
+//! The producer of a lane, and its replacement.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    ClientKind, ClientSettings, Error, ErrorKind, KafkaCustomizer, Recycle, Result, Settings, Stats,
+    native::{self, Producer},
+    verdict::{TxnError, Verdict},
+};
+
+/// So many replacements in a minute come without a pause between them.
+const RECYCLES_A_MINUTE: usize = 20;
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a late copy of our own `init` may still fence us.
+const OWN_INIT: Duration = Duration::from_secs(120);
+
+pub(super) struct LaneProducer {
+    settings: ClientSettings,
+    producer: Option<Producer>,
+    recycled: VecDeque<Instant>,
+    /// When an `init` of ours was last not answered: a late copy of it fences the one after it.
+    unanswered_init: Option<Instant>,
+    init_timeout: Duration,
+    recycles: bool,
+    stats: Arc<Stats>,
+}
+
+impl LaneProducer {
+    pub(super) fn new(
+        settings: &Settings,
+        lane: usize,
+        customizer: Option<&dyn KafkaCustomizer>,
+        stats: Arc<Stats>,
+    ) -> Result<Self> {
+        let client = settings.client(ClientKind::Producer { lane }, customizer)?;
+        native::check(&client)?;
+        Ok(Self {
+            settings: client,
+            producer: None,
+            recycled: VecDeque::new(),
+            unanswered_init: None,
+            init_timeout: settings.transaction_timeout.min(Duration::from_secs(10)),
+            recycles: settings.recycle,
+            stats,
+        })
+    }
+
+    pub(super) fn backoff(&self) -> Duration {
+        Duration::from_millis(self.settings.millis("retry.backoff.ms").unwrap_or(500))
+    }
+
+    /// The producer, created and initialised if there is none.
+    pub(super) fn ready(&mut self) -> Result<&mut Producer> {
+        let producer = match self.producer.take() {
+            Some(producer) => producer,
+            None => self.create()?,
+        };
+        Ok(self.producer.insert(producer))
+    }
+
+    fn create(&mut self) -> Result<Producer> {
+        let producer = Producer::new(&self.settings)?;
+        let answer = producer.init(self.init_timeout);
+        if producer.has_unanswered_init() || answer.as_ref().is_err_and(|e| e.verdict() != Verdict::Refused) {
+            self.unanswered_init = Some(Instant::now());
+        }
+        match answer {
+            Ok(()) => Ok(producer),
+            Err(error) => {
+                let mut error = error.during("initialising the transactional producer");
+                if error.kind == ErrorKind::Fenced {
+                    // A newer `init` of our own may have overtaken it.
+                    error.kind = ErrorKind::Retriable;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Replaces the producer: the broker then refuses every late request of the old one. Errors leave none; the next
+    /// [`ready`](Self::ready) tries again.
+    pub(super) fn recycle(&mut self, why: Recycle) -> Result<()> {
+        if !self.recycles && matches!(why, Recycle::Unanswered | Recycle::Slow | Recycle::Abort) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        self.stats.recycled(why);
+        tracing::info!(why = why.label(), "the transactional producer is replaced");
+        self.producer = None;
+        self.pause();
+        let made = self.ready().map(drop);
+        self.stats.recycle_took(begun.elapsed());
+        made
+    }
+
+    /// Keeps a fault that comes back at once from replacing producers without end.
+    fn pause(&mut self) {
+        let now = Instant::now();
+        while self
+            .recycled
+            .front()
+            .is_some_and(|then| now.duration_since(*then) > Duration::from_secs(60))
+        {
+            self.recycled.pop_front();
+        }
+        if self.recycled.len() >= RECYCLES_A_MINUTE {
+            thread::sleep(PAUSE);
+        }
+        self.recycled.push_back(Instant::now());
+    }
+
+    /// Drops a producer that can do nothing more, so that the next attempt begins with a new one.
+    pub(super) fn look(&mut self) {
+        if let Some(error) = self.producer.as_ref().and_then(Producer::fatal)
+            && error.verdict() != Verdict::Fenced
+        {
+            tracing::warn!(code = ?error.code, "the transactional producer failed while idle: {}", error.text);
+            self.stats.recycled(Recycle::Fatal);
+            self.producer = None;
+        }
+    }
+
+    /// Forgets the producer, whatever it was doing.
+    pub(super) fn discard(&mut self) {
+        self.producer = None;
+    }
+
+    /// Whether `error` says that somebody else has our transactional id. Not if a late copy of our own `init` may have
+    /// done it, nor if the broker may have given the transaction up because it was open for too long.
+    pub(super) fn is_fenced(&mut self, error: &TxnError, open: Duration, limit: Duration) -> bool {
+        if error.verdict() != Verdict::Fenced {
+            return false;
+        }
+        let own = self.producer.as_ref().is_some_and(Producer::has_unanswered_init)
+            || self
+                .unanswered_init
+                .take()
+                .is_some_and(|then| then.elapsed() < OWN_INIT);
+        !own && open < limit.mul_f64(0.9)
+    }
+
+    /// Lets fewer records travel together, after a broker refused a company of them: so that the next refusal names the
+    /// one that is too large.
+    pub(super) fn smaller_batches(&mut self) {
+        let size = self.settings.millis("batch.size").unwrap_or(1_000_000);
+        self.settings.set("batch.size", (size / 4).max(1).to_string());
+    }
+}
+
+/// An error that says who else is there.
+pub(super) fn fenced(id: Option<&str>, error: &TxnError) -> Error {
+    Error {
+        kind: ErrorKind::Fenced,
+        message: format!(
+            "another process uses the transactional id `{}`: give each process its own `instance` ({:?})",
+            id.unwrap_or("?"),
+            error.code
+        ),
+    }
+}
+
+impl LaneProducer {
+    pub(super) fn fenced(&self, error: &TxnError) -> Error {
+        fenced(self.settings.get("transactional.id"), error)
+    }
+}

@@ -1,0 +1,367 @@
+use std::{
+    collections::HashMap,
+    ffi::{CString, c_int},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{bindings as sys, topic_partition_list::TopicPartitionList, types::RDKafkaErrorCode as Code};
+
+use super::{
+    Acks, GroupMetadata,
+    conf::Conf,
+    take,
+    watch::{self, Watch},
+};
+type Outcome<T, E = TxnError> = std::result::Result<T, E>;
+
+use crate::kafka::{ClientSettings, Error, ErrorKind, Result, Send, verdict::TxnError};
+
+/// A transactional producer. Its calls block; one thread makes them.
+pub(in crate::kafka) struct Producer {
+    client: Client,
+    topics: HashMap<Arc<str>, *mut sys::rd_kafka_topic_t>,
+    watch: Arc<Watch>,
+    stop: Arc<AtomicBool>,
+    poller: Option<JoinHandle<()>>,
+}
+
+// SAFETY: librdkafka's handles may be used by any thread; `Producer` is used by one at a time.
+unsafe impl std::marker::Send for Producer {}
+
+#[derive(Clone, Copy)]
+struct Client(*mut sys::rd_kafka_t);
+
+// SAFETY: librdkafka's clients may be used by any thread.
+unsafe impl std::marker::Send for Client {}
+
+impl Producer {
+    /// Creates one; nothing was asked of the broker yet.
+    pub(in crate::kafka) fn new(settings: &ClientSettings) -> Result<Self> {
+        let conf = Conf::new(settings)?;
+        let watch = Arc::new(Watch::default());
+        let opaque = Arc::as_ptr(&watch).cast_mut().cast();
+        // SAFETY: `opaque` lives until the client is destroyed: `drop` keeps the `Arc` beyond that.
+        let added = unsafe {
+            sys::rd_kafka_conf_set_opaque(conf.ptr(), opaque);
+            sys::rd_kafka_conf_set_dr_msg_cb(conf.ptr(), Some(watch::on_report));
+            sys::rd_kafka_conf_set_log_cb(conf.ptr(), Some(watch::on_log));
+            sys::rd_kafka_conf_set_error_cb(conf.ptr(), Some(watch::on_error));
+            sys::rd_kafka_conf_interceptor_add_on_new(
+                conf.ptr(),
+                c"orchestrator".as_ptr(),
+                Some(watch::on_new),
+                opaque,
+            )
+        };
+        if added != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(Error {
+                kind: ErrorKind::Fatal,
+                message: "librdkafka takes no interceptors: it must be one of version 2.12.1 or later".into(),
+            });
+        }
+        let client = Client(conf.client(sys::rd_kafka_type_t::RD_KAFKA_PRODUCER)?);
+        let mut producer = Self {
+            client,
+            topics: HashMap::new(),
+            watch,
+            stop: Arc::new(AtomicBool::new(false)),
+            poller: None,
+        };
+        let stop = producer.stop.clone();
+        let poller = thread::Builder::new()
+            .name("kafka-poll".into())
+            .spawn(move || serve(client, &stop));
+        producer.poller = Some(poller.map_err(|error| Error {
+            kind: ErrorKind::Fatal,
+            message: format!("no thread for the Kafka producer: {error}"),
+        })?);
+        Ok(producer)
+    }
+
+    /// Fences the predecessor with the same transactional id and ends its open transaction.
+    pub(in crate::kafka) fn init(&self, timeout: Duration) -> Outcome<()> {
+        // SAFETY: the client is alive; the error is taken.
+        unsafe { take(sys::rd_kafka_init_transactions(self.client.0, millis(timeout))) }
+    }
+
+    pub(in crate::kafka) fn begin(&self) -> Outcome<()> {
+        self.watch.begin();
+        // SAFETY: as above.
+        unsafe { take(sys::rd_kafka_begin_transaction(self.client.0)) }
+    }
+
+    /// Hands a record over; its bytes are copied.
+    pub(in crate::kafka) fn send(&mut self, send: &Send, index: usize) -> Outcome<()> {
+        let topic = self.topic(&send.topic)?;
+        let headers = Headers::new(send);
+        let mut fields = Fields::default();
+        fields.push(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_RKT, |u| u.rkt = topic);
+        let flags = sys::RD_KAFKA_MSG_F_COPY;
+        fields.push(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_MSGFLAGS, |u| u.i = flags);
+        let mark = self.watch.mark(index);
+        fields.push(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_OPAQUE, |u| u.ptr = mark);
+        if let Some(partition) = send.partition {
+            fields.push(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_PARTITION, |u| {
+                u.i32_ = partition;
+            });
+        }
+        for (field, bytes) in [
+            (sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_KEY, &send.key),
+            (sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE, &send.value),
+        ] {
+            if let Some(bytes) = bytes {
+                fields.push(field, |u| {
+                    u.mem.ptr = bytes.as_ptr().cast_mut().cast();
+                    u.mem.size = bytes.len();
+                });
+            }
+        }
+        if let Some(timestamp) = send.timestamp {
+            fields.push(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_TIMESTAMP, |u| {
+                u.i64_ = timestamp;
+            });
+        }
+        if let Some(headers) = &headers {
+            let ptr = headers.0;
+            fields.push(sys::rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADERS, |u| u.headers = ptr);
+        }
+        // SAFETY: all that the fields point at lives through the call, which copies it; the headers are librdkafka's
+        // when it succeeds and stay ours when it does not.
+        let sent = unsafe {
+            take(sys::rd_kafka_produceva(
+                self.client.0,
+                fields.list.as_ptr(),
+                fields.len,
+            ))
+        };
+        if let (Ok(()), Some(headers)) = (&sent, headers) {
+            std::mem::forget(headers);
+        }
+        sent
+    }
+
+    fn topic(&mut self, name: &Arc<str>) -> Outcome<*mut sys::rd_kafka_topic_t> {
+        if let Some(topic) = self.topics.get(name) {
+            return Ok(*topic);
+        }
+        let unusable = || TxnError {
+            code: Code::InvalidTopic,
+            text: format!("`{}` is no name of a topic", name.escape_debug()),
+            fatal: false,
+            abortable: true,
+            retriable: false,
+        };
+        let text = CString::new(name.as_bytes()).map_err(|_| unusable())?;
+        // SAFETY: the client is alive; the answer is null or a handle that `drop` gives back.
+        let topic = unsafe { sys::rd_kafka_topic_new(self.client.0, text.as_ptr(), std::ptr::null_mut()) };
+        if topic.is_null() {
+            return Err(unusable());
+        }
+        self.topics.insert(name.clone(), topic);
+        Ok(topic)
+    }
+
+    /// Waits until each of `sent` records was answered and has left the out queue, so that every delivery error is known.
+    pub(in crate::kafka) fn wait(&self, sent: usize, deadline: Instant) -> Acks {
+        if self.watch.wait(sent, deadline) == Acks::Late {
+            return Acks::Late;
+        }
+        // SAFETY: the client is alive.
+        while unsafe { sys::rd_kafka_outq_len(self.client.0) } > 0 {
+            if Instant::now() >= deadline {
+                return Acks::Late;
+            }
+            thread::sleep(Duration::from_micros(100));
+        }
+        Acks::All
+    }
+
+    /// Waits until some record was answered.
+    pub(in crate::kafka) fn wait_for_one(&self, deadline: Instant) -> Acks {
+        self.watch.wait(1, deadline)
+    }
+
+    /// How many records were answered.
+    pub(in crate::kafka) fn answered(&self) -> usize {
+        self.watch.answered()
+    }
+
+    /// The records that were not delivered, by place in the attempt, and why.
+    pub(in crate::kafka) fn failed(&self) -> Vec<(usize, Code)> {
+        self.watch.failed()
+    }
+
+    pub(in crate::kafka) fn send_offsets(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &GroupMetadata,
+        timeout: Duration,
+    ) -> Outcome<()> {
+        // SAFETY: client, list and group live through the call.
+        unsafe {
+            take(sys::rd_kafka_send_offsets_to_transaction(
+                self.client.0,
+                offsets.ptr(),
+                group.ptr(),
+                millis(timeout),
+            ))
+        }
+    }
+
+    pub(in crate::kafka) fn commit(&self, timeout: Duration) -> Outcome<()> {
+        // SAFETY: the client is alive.
+        unsafe { take(sys::rd_kafka_commit_transaction(self.client.0, millis(timeout))) }
+    }
+
+    pub(in crate::kafka) fn abort(&self, timeout: Duration) -> Outcome<()> {
+        // SAFETY: the client is alive.
+        unsafe { take(sys::rd_kafka_abort_transaction(self.client.0, millis(timeout))) }
+    }
+
+    /// The error after which this producer can do nothing more, if there was one.
+    pub(in crate::kafka) fn fatal(&self) -> Option<TxnError> {
+        let mut why = [0; 512];
+        // SAFETY: the client is alive, the buffer as long as said.
+        let (code, text) = unsafe {
+            let code = sys::rd_kafka_fatal_error(self.client.0, why.as_mut_ptr(), why.len());
+            (code, super::text(why.as_ptr()))
+        };
+        (code != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| TxnError {
+            code: code.into(),
+            text,
+            fatal: true,
+            abortable: false,
+            retriable: false,
+        })
+    }
+
+    /// Whether a late copy of one of its requests may still reach the broker.
+    pub(in crate::kafka) fn has_unanswered(&self) -> bool {
+        self.watch.has_unanswered()
+    }
+
+    /// Whether a late copy of its `init` may still reach the broker, and fence us.
+    pub(in crate::kafka) fn has_unanswered_init(&self) -> bool {
+        self.watch.has_unanswered_init()
+    }
+
+    #[cfg(test)]
+    pub(in crate::kafka) fn raw(&self) -> *mut sys::rd_kafka_t {
+        self.client.0
+    }
+}
+
+impl Drop for Producer {
+    /// Waits a second for librdkafka's threads to end; a name lookup that hangs keeps them longer, in the background.
+    fn drop(&mut self) {
+        self.stop.store(true, SeqCst);
+        // SAFETY: the client is alive; the queue is given back.
+        unsafe {
+            let queue = sys::rd_kafka_queue_get_main(self.client.0);
+            sys::rd_kafka_queue_yield(queue);
+            sys::rd_kafka_queue_destroy(queue);
+        }
+        if let Some(poller) = self.poller.take() {
+            drop(poller.join());
+        }
+        for (_, topic) in self.topics.drain() {
+            // SAFETY: ours, and nothing sends any more.
+            unsafe { sys::rd_kafka_topic_destroy(topic) }
+        }
+        let (client, watch) = (self.client, self.watch.clone());
+        let (done, ended) = mpsc::channel::<()>();
+        let destroy = move || {
+            let client = client;
+            // SAFETY: the last use of the client; `watch` is dropped after it.
+            unsafe { sys::rd_kafka_destroy(client.0) }
+            drop(watch);
+            drop(done);
+        };
+        if let Ok(handle) = thread::Builder::new().name("kafka-close".into()).spawn(destroy)
+            && ended.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Disconnected)
+        {
+            drop(handle.join());
+        }
+    }
+}
+
+/// Serves callbacks until told to stop.
+fn serve(client: Client, stop: &AtomicBool) {
+    while !stop.load(SeqCst) {
+        // SAFETY: `drop` joins this thread before it destroys the client.
+        unsafe { sys::rd_kafka_poll(client.0, 1_000) };
+    }
+}
+
+/// Headers that librdkafka has not taken yet.
+struct Headers(*mut sys::rd_kafka_headers_t);
+
+impl Headers {
+    fn new(send: &Send) -> Option<Self> {
+        if send.headers.is_empty() {
+            return None;
+        }
+        // SAFETY: each call copies name and value; sizes are theirs. A null value is Kafka's null.
+        unsafe {
+            let headers = Self(sys::rd_kafka_headers_new(send.headers.len()));
+            for header in &send.headers {
+                let (value, size) = header
+                    .value
+                    .as_ref()
+                    .map_or((std::ptr::null(), 0), |v| (v.as_ptr(), v.len()));
+                sys::rd_kafka_header_add(
+                    headers.0,
+                    header.name.as_ptr().cast(),
+                    header.name.len().cast_signed(),
+                    value.cast(),
+                    size.cast_signed(),
+                );
+            }
+            Some(headers)
+        }
+    }
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        // SAFETY: ours: what librdkafka took was forgotten.
+        unsafe { sys::rd_kafka_headers_destroy(self.0) }
+    }
+}
+
+/// The arguments of one produce call, without an allocation.
+struct Fields {
+    list: [sys::rd_kafka_vu_t; 8],
+    len: usize,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        // SAFETY: integers and pointers, all valid as zero; `vtype` zero is END.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+impl Fields {
+    fn push(
+        &mut self,
+        vtype: sys::rd_kafka_vtype_t,
+        set: impl FnOnce(&mut sys::rd_kafka_vu_s__bindgen_ty_1),
+    ) {
+        if let Some(field) = self.list.get_mut(self.len) {
+            field.vtype = vtype;
+            set(&mut field.u);
+            self.len += 1;
+        }
+    }
+}
+
+fn millis(timeout: Duration) -> c_int {
+    c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}

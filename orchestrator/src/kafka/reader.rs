@@ -1,0 +1,151 @@
+use std::{collections::HashMap, ops::Range, time::Duration};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    client::{Client, ClientContext},
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+};
+use tracker_api::Partition;
+
+use super::{
+    ClientKind, Error, ErrorKind, KafkaCustomizer, Position, Positions, Result, Settings, consumer,
+    context::Context, native, verdict,
+};
+
+/// Long enough for a coordinator to be found, short enough for a lane to go on polling.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Reads what the group has committed, without being a member: for commands and the start-up probe.
+pub struct Reader {
+    base: BaseConsumer<Context>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// A consumer with the group's id that never subscribes.
+    pub fn connect(settings: &Settings, customizer: Option<&dyn KafkaCustomizer>) -> Result<Self> {
+        let base = consumer::create(&settings.client(ClientKind::Reader, customizer)?)?;
+        Ok(Self { base })
+    }
+
+    pub(super) fn client(&self) -> &Client<Context> {
+        self.base.client()
+    }
+
+    /// The errors of the connection since the last call.
+    pub(super) fn errors(&self) -> Vec<String> {
+        drop(self.base.poll(Duration::ZERO));
+        self.base
+            .context()
+            .take_errors()
+            .into_iter()
+            .map(|(_, why)| why)
+            .collect()
+    }
+}
+
+impl Positions for Reader {
+    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+        committed(&self.base, of)
+    }
+
+    async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>> {
+        partitions(self.base.client(), topic)
+    }
+
+    async fn bounds(&mut self, of: &[Partition]) -> Result<Vec<Range<i64>>> {
+        bounds(self.base.client(), of)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.base.context().close();
+    }
+}
+
+/// C(p) and its note of each partition, in the order asked.
+pub(super) fn committed<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    of: &[Partition],
+) -> Result<Vec<Position>> {
+    let what = "reading committed offsets";
+    if of.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = TopicPartitionList::with_capacity(of.len());
+    for partition in of {
+        list.add_partition(&partition.topic, partition.number);
+    }
+    let list = consumer
+        .committed_offsets(list, PATIENCE)
+        .map_err(|error| verdict::of_kafka(what, &error))?;
+    let mut read = HashMap::with_capacity(of.len());
+    for (element, note) in list.elements().iter().zip(native::notes(&list)) {
+        let partition = Partition::new(element.topic(), element.partition());
+        element
+            .error()
+            .map_err(|error| verdict::of_kafka(&format!("{what} of {partition}"), &error))?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        read.insert(partition, (offset, note.filter(|_| offset.is_some())));
+    }
+    of.iter()
+        .map(|partition| {
+            let (offset, note) = read.get(partition).cloned().ok_or_else(|| Error {
+                kind: ErrorKind::Retriable,
+                message: format!("{what}: the broker did not speak of {partition}"),
+            })?;
+            Ok(Position {
+                partition: partition.clone(),
+                offset,
+                note,
+            })
+        })
+        .collect()
+}
+
+/// All partitions of a topic.
+pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Vec<Partition>> {
+    let what = format!("asking for the partitions of `{topic}`");
+    let metadata = client
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(|error| verdict::of_kafka(&what, &error))?;
+    let found = metadata
+        .topics()
+        .iter()
+        .find(|t| t.name() == topic)
+        .ok_or_else(|| Error {
+            kind: ErrorKind::Retriable,
+            message: format!("{what}: the broker did not speak of it"),
+        })?;
+    if let Some(error) = found.error() {
+        return Err(verdict::of_code(&what, error.into(), ""));
+    }
+    let topic: std::sync::Arc<str> = topic.into();
+    let mut numbers: Vec<_> = found.partitions().iter().map(|p| p.id()).collect();
+    numbers.sort_unstable();
+    Ok(numbers
+        .into_iter()
+        .map(|n| Partition::new(topic.clone(), n))
+        .collect())
+}
+
+/// The first offset of each log and the one behind its last visible record.
+pub(super) fn bounds<C: ClientContext>(client: &Client<C>, of: &[Partition]) -> Result<Vec<Range<i64>>> {
+    of.iter()
+        .map(|partition| {
+            let (low, high) = client
+                .fetch_watermarks(&partition.topic, partition.number, PATIENCE)
+                .map_err(|error| verdict::of_kafka(&format!("asking for the ends of {partition}"), &error))?;
+            Ok(low..high)
+        })
+        .collect()
+}

@@ -1,0 +1,159 @@
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use tracker_api::Partition;
+
+use super::{
+    Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Polled, Position, Positions,
+    Result, Session, Settings, Settled, Stats, consumer::Consumer, lane_producer::LaneProducer, native,
+    reader, transact,
+};
+
+/// The oldest librdkafka whose transactions lose nothing that we know of.
+const OLDEST: (i32, &str) = (0x02_0c_01_ff, "2.12.1");
+
+/// One lane's consumer and producer. All calls block: a lane has a thread of its own.
+pub struct KafkaSession {
+    pub(super) consumer: Consumer,
+    pub(super) producer: LaneProducer,
+    /// C(p), as far as this session committed or started it.
+    pub(super) positions: BTreeMap<Partition, i64>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) transaction_timeout: Duration,
+    /// A call of this length may hide a request that was sent twice.
+    pub(super) slow: Duration,
+}
+
+impl fmt::Debug for KafkaSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSession")
+            .field("positions", &self.positions)
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaSession {
+    /// Creates the producer, fences the predecessor with the same transactional id and ends its open transaction; then
+    /// subscribes. `Retriable` when Kafka is away: nothing is left behind, call again.
+    pub fn connect(
+        settings: &Settings,
+        lane: usize,
+        customizer: Option<&dyn KafkaCustomizer>,
+        stats: Arc<Stats>,
+    ) -> Result<Self> {
+        check_version()?;
+        let wanted = settings.client(ClientKind::Consumer { lane }, customizer)?;
+        native::check(&wanted)?;
+        let mut producer = LaneProducer::new(settings, lane, customizer, stats.clone())?;
+        let slow = producer.backoff().mul_f64(0.8);
+        producer.ready()?;
+        let consumer = Consumer::subscribe(&wanted, &settings.source_topic, settings.max_poll_bytes)?;
+        Ok(Self {
+            consumer,
+            producer,
+            positions: BTreeMap::new(),
+            stats,
+            transaction_timeout: settings.transaction_timeout,
+            slow,
+        })
+    }
+
+    /// Offsets between C(p) and the end of each started partition, as the last fetch told it. Asks nobody.
+    pub fn lag(&self) -> Vec<(Partition, i64)> {
+        self.consumer
+            .started()
+            .filter_map(|partition| {
+                let end = native::watermark(self.consumer.client(), &partition.topic, partition.number)?;
+                let position = self.positions.get(partition)?;
+                Some((partition.clone(), (end - position).max(0)))
+            })
+            .collect()
+    }
+}
+
+/// Refuses a librdkafka that was linked at run time and is too old.
+fn check_version() -> Result<()> {
+    let (version, text) = rdkafka::util::get_rdkafka_version();
+    if version >= OLDEST.0 {
+        return Ok(());
+    }
+    Err(Error {
+        kind: ErrorKind::Refused,
+        message: format!(
+            "librdkafka {text} loses records in ways that {} does not: link that or a later one",
+            OLDEST.1
+        ),
+    })
+}
+
+impl Positions for KafkaSession {
+    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+        reader::committed(self.consumer.base(), of)
+    }
+
+    async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>> {
+        reader::partitions(self.consumer.client(), topic)
+    }
+
+    async fn bounds(&mut self, of: &[Partition]) -> Result<Vec<Range<i64>>> {
+        reader::bounds(self.consumer.client(), of)
+    }
+}
+
+impl Session for KafkaSession {
+    async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
+        let polled = self.consumer.poll(max, wait)?;
+        self.producer.look();
+        Ok(polled)
+    }
+
+    async fn start(&mut self, at: &[Position]) -> Result<()> {
+        self.consumer.start(at)?;
+        for position in at {
+            if let Some(offset) = position.offset {
+                self.positions.insert(position.partition.clone(), offset);
+            }
+        }
+        Ok(())
+    }
+
+    async fn rewind(&mut self, at: &[Position]) -> Result<()> {
+        self.consumer.rewind(at)
+    }
+
+    async fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()> {
+        self.consumer.hold(partitions, on)
+    }
+
+    async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {
+        transact::transact(self, attempt)
+    }
+
+    async fn settle(&mut self, attempt: &Attempt) -> Result<Settled> {
+        transact::settle(self, attempt)
+    }
+
+    /// A consumer that hangs while it closes (its topic deleted, its broker away) is left behind at the deadline.
+    async fn close(self, deadline: Duration) {
+        let (done, closed) = mpsc::channel::<()>();
+        let close = move || {
+            let Self {
+                consumer, producer, ..
+            } = self;
+            drop(producer);
+            drop(consumer);
+            drop(done);
+        };
+        let started = thread::Builder::new().name("kafka-close".into()).spawn(close);
+        if started.is_ok() && closed.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!("the Kafka session did not close within {deadline:?} and is left behind");
+        }
+    }
+}

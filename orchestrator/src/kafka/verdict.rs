@@ -1,0 +1,264 @@
+//! What an error of librdkafka means for us. One place, table-tested.
+
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
+
+use super::{Error, ErrorKind};
+
+/// An error of a transactional call, with the three flags that decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TxnError {
+    pub(super) code: Code,
+    pub(super) text: String,
+    pub(super) fatal: bool,
+    pub(super) abortable: bool,
+    pub(super) retriable: bool,
+}
+
+/// What to do about an error of a transactional call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Call again, with the same arguments.
+    Again,
+    /// Abort, then try anew.
+    Abort,
+    /// The group no longer knows us as the owner: abort, then poll.
+    NotMember,
+    /// A newer producer has our transactional id.
+    Fenced,
+    /// A person must act.
+    Refused,
+    /// The producer is of no more use.
+    Replace,
+}
+
+impl TxnError {
+    pub(super) fn verdict(&self) -> Verdict {
+        match self.code {
+            Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Verdict::Fenced,
+            Code::IllegalGeneration
+            | Code::UnknownMemberId
+            | Code::FencedInstanceId
+            | Code::RebalanceInProgress
+            | Code::StaleMemberEpoch
+            | Code::FencedMemberEpoch
+                if !self.fatal =>
+            {
+                Verdict::NotMember
+            }
+            code if is_refusal(code) => Verdict::Refused,
+            _ if self.fatal => Verdict::Replace,
+            _ if self.abortable => Verdict::Abort,
+            _ if self.retriable => Verdict::Again,
+            _ => Verdict::Replace,
+        }
+    }
+
+    /// As an error of `what`.
+    pub(super) fn during(&self, what: &str) -> Error {
+        let kind = match self.verdict() {
+            Verdict::Again | Verdict::Abort | Verdict::NotMember | Verdict::Replace => ErrorKind::Retriable,
+            Verdict::Fenced => ErrorKind::Fenced,
+            Verdict::Refused => ErrorKind::Refused,
+        };
+        Error {
+            kind,
+            message: format!("{what}: {} ({:?})", self.text, self.code),
+        }
+    }
+}
+
+/// Configuration, permission, or a topic that is not there: no retry helps.
+fn is_refusal(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Authentication
+            | Code::SaslAuthenticationFailed
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+            | Code::UnsupportedSASLMechanism
+            | Code::InvalidTransactionTimeout
+            | Code::OffsetMetadataTooLarge
+            | Code::UnsupportedFeature
+            | Code::UnsupportedVersion
+            | Code::InvalidGroupId
+            | Code::InvalidArgument
+            | Code::NotConfigured
+    )
+}
+
+/// Whether a delivery error speaks of the record itself, so that its source record becomes a failure. A timeout, a lost
+/// leader or a purge says nothing about it.
+pub(super) fn is_of_the_record(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageSizeTooLarge
+            | Code::MessageBatchTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::UnknownTopic
+            | Code::UnknownPartition
+            | Code::UnknownTopicOrPartition
+            | Code::InvalidTopic
+            | Code::TopicAuthorizationFailed
+            | Code::InvalidTimestamp
+            | Code::PolicyViolation
+            | Code::InvalidArgument
+    )
+}
+
+/// Whether a broker says so of all records that travelled together, though only one of them, or only their sum, is at fault.
+pub(super) fn is_of_the_company(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize
+    )
+}
+
+/// The error of a call outside transactions.
+pub(super) fn of_code(what: &str, code: Code, reason: &str) -> Error {
+    let kind = match code {
+        Code::FencedInstanceId => ErrorKind::Fenced,
+        Code::Fatal => ErrorKind::Fatal,
+        Code::AutoOffsetReset
+        | Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownPartition
+        | Code::InvalidTopic => ErrorKind::Refused,
+        code if is_refusal(code) => ErrorKind::Refused,
+        _ => ErrorKind::Retriable,
+    };
+    let message = if reason.is_empty() {
+        format!("{what}: {code}")
+    } else {
+        format!("{what}: {reason} ({code:?})")
+    };
+    Error { kind, message }
+}
+
+/// The error of a call outside transactions. Never prints a setting's value, as the `Display` of `KafkaError` would.
+pub(super) fn of_kafka(what: &str, error: &KafkaError) -> Error {
+    match (error, error.rdkafka_error_code()) {
+        (_, Some(code)) => of_code(what, code, ""),
+        (KafkaError::ClientConfig(_, _, key, _), _) => Error {
+            kind: ErrorKind::Refused,
+            message: format!("{what}: the value of `{key}` was refused"),
+        },
+        (KafkaError::ClientCreation(why), _) => Error {
+            kind: ErrorKind::Refused,
+            message: format!("{what}: {why}"),
+        },
+        (other, _) => Error {
+            kind: ErrorKind::Retriable,
+            message: format!("{what}: {other}"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Code, TxnError, Verdict, is_of_the_record, of_code, of_kafka};
+    use crate::kafka::ErrorKind;
+    use rdkafka::{error::KafkaError, types::RDKafkaConfRes};
+
+    #[test]
+    fn an_error_of_a_transactional_call_means_one_thing() {
+        // (code, fatal, abortable, retriable) => what to do
+        let table = [
+            (Code::BrokerTransportFailure, false, false, true, Verdict::Again),
+            (Code::OperationTimedOut, false, false, true, Verdict::Again),
+            (Code::OperationTimedOut, false, true, false, Verdict::Abort),
+            (Code::MessageTimedOut, false, true, false, Verdict::Abort),
+            (Code::IllegalGeneration, false, true, false, Verdict::NotMember),
+            (Code::UnknownMemberId, false, true, false, Verdict::NotMember),
+            (Code::RebalanceInProgress, false, true, false, Verdict::NotMember),
+            (Code::FencedInstanceId, false, true, false, Verdict::NotMember),
+            (Code::Fenced, true, false, false, Verdict::Fenced),
+            (Code::InvalidProducerEpoch, true, false, false, Verdict::Fenced),
+            (
+                Code::InvalidTransactionalState,
+                true,
+                false,
+                false,
+                Verdict::Replace,
+            ),
+            (
+                Code::InvalidProducerIdMapping,
+                true,
+                false,
+                false,
+                Verdict::Replace,
+            ),
+            (Code::State, false, false, false, Verdict::Replace),
+            (Code::UnknownMemberId, true, false, false, Verdict::Replace),
+            (
+                Code::GroupAuthorizationFailed,
+                false,
+                true,
+                false,
+                Verdict::Refused,
+            ),
+            (
+                Code::TransactionalIdAuthorizationFailed,
+                true,
+                false,
+                false,
+                Verdict::Refused,
+            ),
+        ];
+        for (code, fatal, abortable, retriable, verdict) in table {
+            let error = TxnError {
+                code,
+                text: String::new(),
+                fatal,
+                abortable,
+                retriable,
+            };
+            assert_eq!(error.verdict(), verdict, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_error_of_the_record_itself_makes_it_a_failure() {
+        assert!(is_of_the_record(Code::MessageSizeTooLarge));
+        assert!(is_of_the_record(Code::TopicAuthorizationFailed));
+        for code in [
+            Code::MessageTimedOut,
+            Code::PurgeQueue,
+            Code::NotEnoughReplicas,
+            Code::InvalidDifferentRecord,
+        ] {
+            assert!(!is_of_the_record(code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_broker_is_retriable_and_a_missing_offset_is_not() {
+        assert_eq!(
+            of_code("poll", Code::AllBrokersDown, "").kind,
+            ErrorKind::Retriable
+        );
+        assert_eq!(
+            of_code("poll", Code::AutoOffsetReset, "orders [0]").kind,
+            ErrorKind::Refused
+        );
+        assert_eq!(
+            of_code("poll", Code::FencedInstanceId, "").kind,
+            ErrorKind::Fenced
+        );
+    }
+
+    #[test]
+    fn a_refused_setting_is_named_without_its_value() {
+        let error = KafkaError::ClientConfig(
+            RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN,
+            "No such configuration property".into(),
+            "sasl.pasword".into(),
+            "hunter2".into(),
+        );
+        let error = of_kafka("the consumer", &error);
+        assert!(error.message.contains("sasl.pasword"), "{error}");
+        assert!(!error.message.contains("hunter2"), "{error}");
+    }
+}
