@@ -5,7 +5,7 @@
 //! settled by reading Kafka, never by a clock.
 
 use serde::{Deserialize, Serialize};
-use tracker_api::{Entry, FailureTracker, Outcome, Partition, Progress, Query};
+use tracker_api::{Entry, FailureTracker, Outcome, Progress, Query};
 
 use crate::{
     kafka::{self, Position, Positions},
@@ -43,12 +43,12 @@ pub(crate) async fn reconcile_topic(
     positions: &mut impl Positions,
     tracker: &dyn FailureTracker,
     topic: &str,
-) -> Result<Vec<(Partition, Report)>, Error> {
+) -> Result<Vec<(Position, Report)>, Error> {
     let partitions = positions.partitions(topic).await?;
     let mut reports = Vec::with_capacity(partitions.len());
     for position in positions.committed(&partitions).await? {
         let report = reconcile(tracker, &position).await?;
-        reports.push((position.partition, report));
+        reports.push((position, report));
     }
     Ok(reports)
 }

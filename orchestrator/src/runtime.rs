@@ -1,1 +1,437 @@
-//! (in the making)
+//! Builds what a service is made of, runs its lanes, and stops them within a deadline.
+//!
+//! Three kinds of threads, so that none starves another: a thread per lane, a runtime for user code, and the caller's
+//! runtime for stores and HTTP.
+
+mod lanes;
+mod watch;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracker_api::{DynTracker, Namespace, Partition};
+
+use self::lanes::{Ended, Lanes};
+use crate::{
+    clock::SystemClock,
+    config::{self, Settings},
+    http::{self, Control, Health, Info, Phase},
+    kafka::{self, ErrorKind, Instance, KafkaCustomizer, Positions, Reader},
+    lane,
+    operate::{self, DataDir, Operations, Reconcile, Reconciled},
+    reconcile::{self, reconcile_topic},
+    registry::Registry,
+    resilience::{self, Guarded},
+    telemetry,
+    transform::Transform,
+};
+
+/// How long a start waits between two looks at a broker or store that is away.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What a service is made of.
+pub struct Parts<T> {
+    /// The program's name, for logs and `/actuator/info`.
+    pub name: String,
+    /// What is configured.
+    pub settings: Settings,
+    /// What it can store to.
+    pub registry: Registry,
+    /// What it is for.
+    pub transform: Arc<T>,
+    /// Sees every client's settings before it is created.
+    pub customizer: Option<Arc<dyn KafkaCustomizer>>,
+}
+
+impl<T> std::fmt::Debug for Parts<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts")
+            .field("name", &self.name)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a service did not start, or ended before it was told to. [`Error::exit_code`] says with which code a program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot work with what is there: topics, permissions, the store's schema.
+    #[error("{0}")]
+    Config(String),
+    /// Another process holds the data directory or the embedded store.
+    #[error("{0}")]
+    Held(String),
+    /// Another instance took over our identity.
+    #[error("{0}")]
+    Fenced(lane::Error),
+    /// Something that no setting mends; the message says what.
+    #[error("{0}")]
+    Failed(String),
+    /// It was told to stop while it still waited for a broker or a store.
+    #[error("stopped before it could start: {0}")]
+    Stopped(String),
+    /// Lanes did not stop in time: what was open is settled at the next start.
+    #[error("the shutdown took longer than {0:?}; what was open is settled at the next start")]
+    Deadline(Duration),
+}
+
+impl Error {
+    /// The exit code: 78 configuration, 75 held by another process, 70 fenced, 0 stopped as it was told, 1 otherwise.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Held(_) => 75,
+            Self::Fenced(_) => 70,
+            Self::Stopped(_) => 0,
+            Self::Failed(_) | Self::Deadline(_) => 1,
+        }
+    }
+}
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    stop: CancellationToken,
+    deadline: Duration,
+    health: Health,
+    management: SocketAddr,
+    lanes: Lanes,
+    ended: mpsc::UnboundedReceiver<Ended>,
+    servers: Vec<JoinHandle<()>>,
+    users: Option<Runtime>,
+    /// Let go last: it guards the store and the identity.
+    _data_dir: DataDir,
+}
+
+impl Running {
+    /// Where health and metrics are served; the port that was taken, when 0 was configured.
+    pub fn management_address(&self) -> SocketAddr {
+        self.management
+    }
+
+    /// What the service says of itself.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// A token that stops the service when it is cancelled.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Stops: what is under way is finished or dropped, the group is left, at most `shutdown-timeout` long.
+    ///
+    /// # Errors
+    ///
+    /// What [`wait`](Self::wait) says.
+    pub async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        self.wait().await
+    }
+
+    /// Waits until the service ends: by its stop token, or because a lane cannot go on.
+    ///
+    /// # Errors
+    ///
+    /// Why it ended, if it was not told to; or that the stop took too long.
+    pub async fn wait(mut self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            ended = self.ended.recv() => if let Some(ended) = ended { outcome = ended.outcome() },
+        }
+        self.health.phase(Phase::Draining);
+        self.stop.cancel();
+        let all = async { while self.ended.recv().await.is_some() {} };
+        if tokio::time::timeout(self.deadline + Duration::from_secs(1), all)
+            .await
+            .is_err()
+            && outcome.is_ok()
+        {
+            outcome = Err(Error::Deadline(self.deadline));
+        }
+        self.health.phase(Phase::Stopped);
+        for server in self.servers.drain(..) {
+            let _ = server.await;
+        }
+        if let Some(users) = self.users.take() {
+            users.shutdown_background();
+        }
+        self.lanes.join_finished();
+        outcome
+    }
+}
+
+/// Starts a service on the current runtime: takes hold of its data directory, looks whether Kafka and the store are fit,
+/// and lets the lanes run. Waits for a broker or store that is away, saying so; `stop` ends the waiting.
+///
+/// # Errors
+///
+/// Every fault that waiting cannot mend, one line each, with what to do.
+pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Result<Running, Error> {
+    let Parts {
+        name,
+        settings,
+        registry,
+        transform,
+        customizer,
+    } = parts;
+    let renderer = telemetry::install();
+    telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
+    let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref())
+        .map_err(|e| Error::Held(e.to_string()))?;
+    let health = Health::new(
+        settings.concurrency,
+        settings.kafka.max_poll_interval.mul_f64(0.8),
+    );
+    let info = Info {
+        name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: data_dir.instance().to_owned(),
+        group: settings.group_id.clone(),
+        tracking: settings.tracking.to_string(),
+        store: settings.store.backend.name.clone(),
+    };
+    let listener = http::listen(settings.management_address)
+        .await
+        .map_err(|e| Error::Config(e.to_string()))?;
+    let management = listener.local_addr().map_err(|e| Error::Failed(e.to_string()))?;
+    let mut servers = vec![tokio::spawn(http::management(
+        listener,
+        health.clone(),
+        renderer,
+        info.clone(),
+        stop.clone(),
+    ))];
+    tracing::info!(%management, instance = data_dir.instance(), "health and metrics are served");
+
+    let kafka = Arc::new(kafka_settings(&settings, &data_dir));
+    let cluster = fit(&settings, &kafka, customizer.clone(), &health, &stop).await?;
+    let namespace = Namespace {
+        name: settings.namespace.clone(),
+        cluster,
+    };
+    let store = open(
+        &registry,
+        &settings.store.backend,
+        &settings,
+        &namespace,
+        &health,
+        &stop,
+    )
+    .await?;
+    let fallback = match &settings.store.fallback {
+        Some(backend) => open(&registry, backend, &settings, &namespace, &health, &stop).await?,
+        None => None,
+    };
+    let store = store.map(|inner| {
+        let guarded = Arc::new(Guarded::new(inner, guard(&settings)));
+        health.store(guarded.watch());
+        guarded as DynTracker
+    });
+    let operations = match &store {
+        None => Operations::none(),
+        Some(store) => {
+            Operations::new(store.clone()).with_reconcile(reconciler(&settings, &kafka, &customizer, store))
+        }
+    };
+    let control = Control::bind(data_dir.path()).map_err(|e| Error::Config(e.to_string()))?;
+    servers.push(tokio::spawn(control.serve(
+        operations,
+        health.clone(),
+        info,
+        stop.clone(),
+    )));
+
+    let users = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("transform")
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Failed(format!("cannot start threads for transforms: {e}")))?;
+    let (sender, ended) = mpsc::unbounded_channel();
+    let lanes = Lanes::start(lanes::Shared {
+        transform,
+        kafka,
+        customizer,
+        store,
+        fallback,
+        stores: tokio::runtime::Handle::current(),
+        users: users.handle().clone(),
+        clock: Arc::new(SystemClock),
+        health: health.clone(),
+        stop: stop.clone(),
+        ended: sender,
+        deadline: settings.shutdown_timeout,
+        settings,
+    })
+    .map_err(|e| Error::Failed(format!("cannot start a lane's thread: {e}")))?;
+    health.phase(Phase::Ready);
+    let deadline = lanes.deadline();
+    Ok(Running {
+        stop,
+        deadline,
+        health,
+        management,
+        lanes,
+        ended,
+        servers,
+        users: Some(users),
+        _data_dir: data_dir,
+    })
+}
+
+/// Whether Kafka is fit for this service; answers the cluster's id. Waits while the broker is away.
+async fn fit(
+    settings: &Settings,
+    kafka: &Arc<kafka::Settings>,
+    customizer: Option<Arc<dyn KafkaCustomizer>>,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<String>, Error> {
+    loop {
+        let (kafka, customizer) = (kafka.clone(), customizer.clone());
+        let source = settings.source_topic.to_string();
+        let look = move || -> kafka::Result<Vec<Partition>> {
+            let mut reader = Reader::connect(&kafka, customizer.as_deref())?;
+            tokio::runtime::Handle::current().block_on(reader.partitions(&source))
+        };
+        match tokio::task::spawn_blocking(look)
+            .await
+            .map_err(|e| Error::Failed(e.to_string()))?
+        {
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind == ErrorKind::Retriable => {
+                wait(health, stop, format!("waiting for Kafka: {error}")).await?;
+            }
+            Err(error) => return Err(Error::Config(error.to_string())),
+        }
+    }
+}
+
+/// Opens a store and looks whether it can be written to. Waits while it is away.
+async fn open(
+    registry: &Registry,
+    backend: &config::Backend,
+    settings: &Settings,
+    namespace: &Namespace,
+    health: &Health,
+    stop: &CancellationToken,
+) -> Result<Option<DynTracker>, Error> {
+    loop {
+        let opened = registry
+            .open(&backend.name, &backend.section, namespace, &settings.data_dir)
+            .await;
+        let error = match opened {
+            Ok(None) => return Ok(None),
+            Ok(Some(tracker)) => match tracker.ping().await {
+                Ok(()) => return Ok(Some(tracker)),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        let what = format!("the store `{}` cannot be used: {error}", backend.name);
+        match error.kind() {
+            tracker_api::ErrorKind::InUse => return Err(Error::Held(what)),
+            _ if error.is_transient() => wait(health, stop, what).await?,
+            _ => return Err(Error::Config(what)),
+        }
+    }
+}
+
+async fn wait(health: &Health, stop: &CancellationToken, what: String) -> Result<(), Error> {
+    tracing::warn!("{what}");
+    health.reason(0, Some(what.clone()));
+    tokio::select! {
+        () = stop.cancelled() => return Err(Error::Stopped(what)),
+        () = tokio::time::sleep(AGAIN) => {}
+    }
+    health.reason(0, None);
+    Ok(())
+}
+
+fn guard(settings: &Settings) -> resilience::Settings {
+    resilience::Settings {
+        timeout: settings.store.timeout,
+        tries: settings.store.tries,
+        failure_threshold: settings.store.circuit_failure_threshold,
+        open_for: settings.store.circuit_open,
+    }
+}
+
+fn kafka_settings(settings: &Settings, data_dir: &DataDir) -> kafka::Settings {
+    let pairs = |properties: &config::Properties| {
+        properties
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect()
+    };
+    let instance = Instance {
+        id: data_dir.instance().to_owned(),
+        configured: data_dir.is_configured(),
+    };
+    kafka::Settings {
+        transactional_id_prefix: settings.kafka.transactional_id_prefix.clone(),
+        session_timeout: settings.kafka.session_timeout,
+        transaction_timeout: settings.kafka.transaction_timeout,
+        max_poll_interval: settings.kafka.max_poll_interval,
+        max_poll_bytes: settings.batch.bytes,
+        common: pairs(&settings.kafka.common),
+        consumer: pairs(&settings.kafka.consumer),
+        producer: pairs(&settings.kafka.producer),
+        ..kafka::Settings::new(
+            &*settings.bootstrap_servers,
+            &*settings.group_id,
+            &*settings.source_topic,
+            instance,
+        )
+    }
+}
+
+/// Reconciles the whole topic for a command: first what Kafka says, then the store.
+fn reconciler(
+    settings: &Settings,
+    kafka: &Arc<kafka::Settings>,
+    customizer: &Option<Arc<dyn KafkaCustomizer>>,
+    store: &DynTracker,
+) -> Reconcile {
+    let (kafka, customizer, store) = (kafka.clone(), customizer.clone(), store.clone());
+    let source = settings.source_topic.clone();
+    Arc::new(move || {
+        let (kafka, customizer, store, source) =
+            (kafka.clone(), customizer.clone(), store.clone(), source.clone());
+        let run = move || -> operate::Result<Vec<Reconciled>> {
+            let mut reader =
+                Reader::connect(&kafka, customizer.as_deref()).map_err(reconcile::Error::from)?;
+            let all = reconcile_topic(&mut reader, &*store, &source);
+            let reports = tokio::runtime::Handle::current().block_on(all)?;
+            Ok(reports
+                .into_iter()
+                .map(|(position, report)| Reconciled {
+                    partition: position.partition.to_string(),
+                    committed: position.offset,
+                    report,
+                })
+                .collect())
+        };
+        Box::pin(async move {
+            let joined = tokio::task::spawn_blocking(run).await;
+            joined.unwrap_or_else(|e| Err(operate::Error::new(operate::Kind::Failed, e.to_string())))
+        })
+    })
+}
+
+impl From<reconcile::Error> for operate::Error {
+    fn from(error: reconcile::Error) -> Self {
+        let away = match &error {
+            reconcile::Error::Kafka(kafka) => kafka.kind == ErrorKind::Retriable,
+            reconcile::Error::Tracker(tracker) => tracker.is_transient(),
+        };
+        let kind = if away {
+            operate::Kind::Unavailable
+        } else {
+            operate::Kind::Failed
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,248 @@
+use std::{
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracker_api::DynTracker;
+
+use super::{Error, watch::Watch};
+use crate::{
+    clock::Clock,
+    config::Settings,
+    http::Health,
+    kafka::{self, ErrorKind, KafkaCustomizer, KafkaSession, Stats},
+    lane::{
+        self, Backoff, Lane, Observer, Parts,
+        pool::{Pool, PoolSettings},
+    },
+    recorder::{self, Recorder},
+    transform::Transform,
+};
+
+/// A lane whose session breaks is given a new one, unless it breaks so often within [`WINDOW`].
+const MOST_BREAKS: usize = 5;
+const WINDOW: Duration = Duration::from_secs(60);
+/// Threads that transforms hold and never give back, before the process ends so that it can be started anew.
+const MOST_ABANDONED: usize = 64;
+
+/// What all lanes share.
+pub(super) struct Shared<T> {
+    pub(super) settings: Settings,
+    pub(super) transform: Arc<T>,
+    pub(super) kafka: Arc<kafka::Settings>,
+    pub(super) customizer: Option<Arc<dyn KafkaCustomizer>>,
+    pub(super) store: Option<DynTracker>,
+    pub(super) fallback: Option<DynTracker>,
+    /// Where stores are called.
+    pub(super) stores: Handle,
+    /// Where user code runs.
+    pub(super) users: Handle,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) health: Health,
+    pub(super) stop: CancellationToken,
+    pub(super) ended: mpsc::UnboundedSender<Ended>,
+    pub(super) deadline: Duration,
+}
+
+/// A lane's end.
+#[derive(Debug)]
+pub(super) struct Ended {
+    lane: usize,
+    result: Result<(), lane::Error>,
+    abandoned: bool,
+}
+
+impl Ended {
+    /// What the whole service ends with, because this lane did.
+    pub(super) fn outcome(self) -> Result<(), Error> {
+        let lane = self.lane;
+        if self.abandoned {
+            let why = format!(
+                "lane {lane}: {MOST_ABANDONED} threads are held by transforms that never return; start the service anew"
+            );
+            return Err(Error::Failed(why));
+        }
+        match self.result {
+            Ok(()) => Ok(()),
+            Err(error @ lane::Error::Fenced(_)) => Err(Error::Fenced(error)),
+            Err(lane::Error::Kafka(error)) if error.kind == ErrorKind::Refused => {
+                Err(Error::Config(format!("lane {lane}: {error}")))
+            }
+            Err(error) => Err(Error::Failed(format!("lane {lane}: {error}"))),
+        }
+    }
+}
+
+/// The threads of the lanes.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    threads: Vec<JoinHandle<()>>,
+    deadline: Duration,
+}
+
+impl Lanes {
+    /// Starts `concurrency` lanes, each on a thread of its own.
+    pub(super) fn start<T: Transform>(shared: Shared<T>) -> io::Result<Self> {
+        let (lanes, deadline) = (shared.settings.concurrency, shared.deadline);
+        let shared = Arc::new(shared);
+        let mut threads = Vec::with_capacity(lanes);
+        for lane in 0..lanes {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let shared = shared.clone();
+            let body = move || {
+                let (result, abandoned) = runtime.block_on(supervise(&shared, lane));
+                if let Err(error) = &result {
+                    tracing::error!(lane, %error, "a lane ended");
+                }
+                let _ = shared.ended.send(Ended {
+                    lane,
+                    result,
+                    abandoned,
+                });
+            };
+            threads.push(thread::Builder::new().name(format!("lane-{lane}")).spawn(body)?);
+        }
+        Ok(Self { threads, deadline })
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// Joins the threads that are over; one that is stuck in a client ends with the process.
+    pub(super) fn join_finished(self) {
+        for thread in self.threads {
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// Runs one lane, with a new session when the old one breaks.
+async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(), lane::Error>, bool) {
+    let stats = Arc::new(Stats::default());
+    let watch: Arc<dyn Observer> = Arc::new(Watch::new(lane, shared.health.clone(), stats.clone()));
+    let settings = &shared.settings;
+    let pool = Pool::new(
+        shared.transform.clone(),
+        shared.users.clone(),
+        PoolSettings {
+            concurrency: settings.transforms.concurrency,
+            timeout: settings.transforms.timeout,
+            ordering: settings.transforms.ordering,
+        },
+    );
+    let pool = Arc::new(pool);
+    let mut breaks: Vec<Instant> = Vec::new();
+    loop {
+        let session = match connect(shared, lane, &stats, &*watch).await {
+            Ok(Some(session)) => session,
+            Ok(None) => return (Ok(()), false),
+            Err(error) => return (Err(error), false),
+        };
+        let (recorder, feedback) = Recorder::new(
+            recorder::Settings {
+                tracking: settings.tracking,
+                on_store_failure: settings.store.on_failure,
+                capture: settings.payload.form,
+                capture_on_failure_only: settings.payload.on_failure_only,
+            },
+            shared.store.clone(),
+            shared.fallback.clone(),
+            shared.stores.clone(),
+            shared.clock.clone(),
+        );
+        let parts = Parts {
+            session,
+            pool: pool.clone(),
+            recorder,
+            feedback,
+            settings: Arc::new(lane_settings(settings)),
+            clock: shared.clock.clone(),
+            observer: watch.clone(),
+            stop: shared.stop.clone(),
+        };
+        let ended = Lane::new(parts).run(shared.deadline).await;
+        watch.joined(0);
+        if pool.abandoned() >= MOST_ABANDONED {
+            return (ended, true);
+        }
+        let error = match ended {
+            Ok(()) => return (Ok(()), false),
+            // Whatever is open is settled by the next owner.
+            Err(lane::Error::Kafka(_)) if shared.stop.is_cancelled() => return (Ok(()), false),
+            Err(lane::Error::Kafka(error)) if error.kind != ErrorKind::Refused => error,
+            Err(error) => return (Err(error), false),
+        };
+        breaks.retain(|at| at.elapsed() < WINDOW);
+        breaks.push(Instant::now());
+        if breaks.len() > MOST_BREAKS {
+            return (Err(lane::Error::Kafka(error)), false);
+        }
+        tracing::error!(lane, %error, "the session broke; the lane gets a new one");
+        watch.reason(Some(format!("the session broke: {error}")));
+        pause(&shared.stop, Duration::from_secs(1 << breaks.len())).await;
+    }
+}
+
+/// A session; tried again while the broker is away. None: told to stop meanwhile.
+async fn connect<T>(
+    shared: &Shared<T>,
+    lane: usize,
+    stats: &Arc<Stats>,
+    watch: &dyn Observer,
+) -> Result<Option<KafkaSession>, lane::Error> {
+    let mut wait = Duration::from_millis(250);
+    while !shared.stop.is_cancelled() {
+        match KafkaSession::connect(&shared.kafka, lane, shared.customizer.as_deref(), stats.clone()) {
+            Ok(session) => return Ok(Some(session)),
+            Err(error) if error.kind == ErrorKind::Retriable => {
+                tracing::warn!(lane, %error, "waiting for Kafka");
+                watch.reason(Some(format!("waiting for Kafka: {error}")));
+                pause(&shared.stop, wait).await;
+                wait = (wait * 2).min(Duration::from_secs(10));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+async fn pause(stop: &CancellationToken, wait: Duration) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = tokio::time::sleep(wait) => {}
+    }
+}
+
+fn lane_settings(settings: &Settings) -> lane::Settings {
+    let max_message_bytes = settings
+        .kafka
+        .producer
+        .get("message.max.bytes")
+        .and_then(|bytes| bytes.parse().ok());
+    lane::Settings {
+        source: settings.source_topic.clone(),
+        target: settings.target_topic.clone(),
+        dead_letter: settings.dead_letter_topic.clone(),
+        failure_mode: settings.failure_mode,
+        initial_offset: settings.initial_offset,
+        max_attempts: settings.retry.max_attempts,
+        backoff: Backoff {
+            first: settings.retry.backoff,
+            most: settings.retry.max_backoff,
+        },
+        batch_records: settings.batch.records,
+        batch_bytes: settings.batch.bytes,
+        delay: settings.batch.min_delay..=settings.batch.max_delay,
+        max_message_bytes: max_message_bytes.unwrap_or(1_000_000),
+        skip: settings.skip.iter().cloned().collect(),
+    }
+}

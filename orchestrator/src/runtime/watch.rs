@@ -1,0 +1,108 @@
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tracker_api::RecordId;
+
+use crate::{
+    http::Health,
+    kafka::{Recycle, Stats},
+    lane::Observer,
+    telemetry::{Counts, LaneMetrics},
+};
+
+/// Tells metrics and health how one lane fares.
+#[derive(Debug)]
+pub(super) struct Watch {
+    lane: usize,
+    metrics: LaneMetrics,
+    health: Health,
+    stats: Arc<Stats>,
+    lost: AtomicU64,
+    recycles: [AtomicU64; Recycle::ALL.len()],
+}
+
+impl Watch {
+    pub(super) fn new(lane: usize, health: Health, stats: Arc<Stats>) -> Self {
+        Self {
+            lane,
+            metrics: LaneMetrics::new(lane),
+            health,
+            stats,
+            lost: AtomicU64::new(0),
+            recycles: Default::default(),
+        }
+    }
+
+    /// What the session counted since the last look.
+    fn publish(&self) {
+        for (why, before) in Recycle::ALL.into_iter().zip(&self.recycles) {
+            let now = self.stats.recycles(why);
+            let before = before.swap(now, Relaxed);
+            if now > before {
+                self.metrics.recycled(now - before, why.label());
+            }
+        }
+    }
+}
+
+impl Observer for Watch {
+    fn beat(&self) {
+        self.health.beat(self.lane);
+    }
+
+    fn joined(&self, partitions: usize) {
+        self.health.joined(self.lane, partitions);
+    }
+
+    fn reason(&self, reason: Option<String>) {
+        self.health.reason(self.lane, reason);
+    }
+
+    fn transformed(&self, records: usize, elapsed: Duration) {
+        self.metrics.transformed(records as u64, elapsed);
+    }
+
+    fn transform_failed(&self, class: &str) {
+        self.metrics.transform_failed(class, 1);
+    }
+
+    fn committed(&self, counts: &Counts, transaction: Duration) {
+        self.metrics
+            .committed(counts, transaction, self.stats.last_commit());
+        self.publish();
+    }
+
+    fn aborted(&self, kind: &'static str) {
+        self.metrics.aborted(kind);
+        self.publish();
+    }
+
+    fn settled(&self, outcome: &'static str) {
+        self.metrics.unknown(outcome);
+    }
+
+    fn in_flight(&self, records: usize) {
+        self.metrics.in_flight(records);
+    }
+
+    fn blocked(&self, records: &[RecordId]) {
+        self.metrics.blocked(records.len());
+        let ids: Vec<String> = records.iter().map(RecordId::to_string).collect();
+        self.health.note(
+            self.lane,
+            (!ids.is_empty()).then(|| format!("blocked at {}", ids.join(", "))),
+        );
+    }
+
+    fn lost(&self, failures: u64) {
+        let before = self.lost.swap(failures, Relaxed);
+        if failures > before {
+            self.metrics.tracker_lost(failures - before);
+        }
+    }
+}
