@@ -63,6 +63,12 @@ impl Place {
         self.holder.write_all(text.as_bytes())
     }
 
+    /// Lets go. A child that was forked meanwhile may share the file, so closing it would not be enough.
+    pub(crate) fn leave(&self) {
+        // An error leaves it to the closing of the file, which follows.
+        self.holder.unlock().ok();
+    }
+
     fn check_format(&self) -> Result<()> {
         let file = self.path.join("FORMAT");
         let problem = match fs::read_to_string(&file) {

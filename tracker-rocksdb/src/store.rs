@@ -200,6 +200,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         drop(self.db.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        self.place.leave();
         open_ones().remove(self.place.path());
         CLOSED.notify_all();
     }

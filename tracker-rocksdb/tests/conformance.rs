@@ -1,5 +1,12 @@
 //! The contract's laws on RocksDB.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is how a test fails"
+)]
+
 use async_trait::async_trait;
 use tracker_api::{DynTracker, Namespace, Result, conformance::Harness};
 use tracker_rocksdb::{Config, open};

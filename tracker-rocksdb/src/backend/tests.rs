@@ -1,1 +1,244 @@
+use tracker_api::{AttemptId, Decision, Failure, Order, Outcome, Resolution, Version};
 
+use super::*;
+use crate::Config;
+
+struct Open {
+    tracker: Tracker,
+    _dir: tempfile::TempDir,
+}
+
+fn open() -> Open {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        path: Some(dir.path().join("tracker")),
+        ..Config::default()
+    };
+    let namespace = Namespace {
+        name: "orders".into(),
+        cluster: None,
+    };
+    let tracker = Tracker::new(Store::at(&config).unwrap(), &namespace).unwrap();
+    Open { tracker, _dir: dir }
+}
+
+fn failed(offset: i64) -> Entry {
+    let version = Version {
+        era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
+        outcome: Outcome::Failed,
+    };
+    let mut entry = Entry::new(Partition::new("orders", 0).at(offset), version, Timestamp(offset));
+    entry.failure = Some(Failure::new("malformed", "not JSON"));
+    entry
+}
+
+fn discard(entry: &Entry) -> Change {
+    Change {
+        id: entry.id.clone(),
+        revision: 0,
+        to: Some(Resolution {
+            decision: Decision::Discarded,
+            about: entry.version,
+            actor: "ada".into(),
+            reason: "old".into(),
+            at: Timestamp(0),
+        }),
+    }
+}
+
+/// By RocksDB's own count of the log's syncs.
+#[tokio::test]
+async fn each_call_that_writes_syncs_the_log_once_whatever_its_size() {
+    let Open { tracker, _dir } = open();
+    let row = Progress {
+        partition: Partition::new("orders", 0),
+        era: 1,
+        floor: 0,
+        received: 1,
+        committed: 1,
+        gaps: tracker_api::Gaps::default(),
+        failed: 0,
+        succeeded: 0,
+        at: Timestamp(0),
+    };
+    for size in [1, 2, 1_000, 2_000] {
+        let slice: Vec<Entry> = (0..size).map(|n| failed(size * 10_000 + n)).collect();
+        let before = tracker.store.syncs();
+        tracker.record(&slice, std::slice::from_ref(&row)).await.unwrap();
+        assert_eq!(tracker.store.syncs(), before + 1, "a slice of {size}");
+        let changes: Vec<Change> = slice.iter().map(discard).collect();
+        tracker.resolve(&changes).await.unwrap();
+        assert_eq!(tracker.store.syncs(), before + 2, "{size} changes");
+    }
+    let before = tracker.store.syncs();
+    tracker.ping().await.unwrap();
+    assert_eq!(tracker.store.syncs(), before + 1, "a ping writes, durably");
+    tracker.get(&[failed(10_000).id]).await.unwrap();
+    tracker.list(&Query::default()).await.unwrap();
+    tracker.progress().await.unwrap();
+    assert_eq!(tracker.store.syncs(), before + 1, "reading does not");
+    assert_eq!(tracker.purge(Timestamp(i64::MAX), 900).await.unwrap(), 900);
+    assert_eq!(tracker.store.syncs(), before + 2, "a purge");
+}
+
+#[tokio::test]
+async fn damage_is_corrupt_in_every_call_and_names_the_key() {
+    let entry = failed(7);
+    type Damage = fn(&Reader<'_>, Vec<u8>) -> Result<()>;
+    let damages: [(&str, Damage); 3] = [
+        ("random", |reader, key| {
+            reader.ok(reader
+                .db
+                .put_cf(reader.family(Family::Entries)?, key, b"\x01garbage"))
+        }),
+        ("empty", |reader, key| {
+            reader.ok(reader.db.put_cf(reader.family(Family::Entries)?, key, b""))
+        }),
+        ("one bit", |reader, key| {
+            let mut value = reader
+                .ok(reader.db.get_cf(reader.family(Family::Entries)?, &key))?
+                .unwrap_or_default();
+            value[9] ^= 4;
+            reader.ok(reader.db.put_cf(reader.family(Family::Entries)?, key, value))
+        }),
+    ];
+    for (name, damage) in damages {
+        let Open { tracker, _dir } = open();
+        tracker.record(std::slice::from_ref(&entry), &[]).await.unwrap();
+        tracker.resolve(&[discard(&entry)]).await.unwrap();
+        let key = codec::record_key(tracker.number, &entry.id);
+        tracker.store.read(|reader| damage(reader, key.clone())).unwrap();
+        let newest = Query {
+            order: Order::NewestFirst,
+            ..Query::default()
+        };
+        let errors = [
+            tracker.get(std::slice::from_ref(&entry.id)).await.err(),
+            tracker.record(std::slice::from_ref(&entry), &[]).await.err(),
+            tracker.resolve(&[discard(&entry)]).await.err(),
+            tracker.list(&Query::default()).await.err(),
+            tracker.list(&newest).await.err(),
+            tracker.groups(&Query::default()).await.err(),
+            tracker.purge(Timestamp(i64::MAX), 10).await.err(),
+        ];
+        for (call, error) in errors.into_iter().enumerate() {
+            let error = error.unwrap_or_else(|| panic!("{name}: call {call} read damage"));
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: call {call}: {error}");
+            assert!(
+                error.to_string().contains(&key.escape_ascii().to_string()),
+                "{name}: call {call}: {error}"
+            );
+        }
+        // One damaged entry does not take the others with it.
+        tracker.record(&[failed(8)], &[]).await.unwrap();
+        assert_eq!(tracker.get(&[failed(8).id]).await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn damaged_progress_and_damaged_keys_are_corrupt() {
+    let Open { tracker, _dir } = open();
+    let prefix = codec::namespace_prefix(tracker.number);
+    let put = |family, key: &[u8]| {
+        let key = [&prefix[..], key].concat();
+        tracker
+            .store
+            .read(|reader| reader.ok(reader.db.put_cf(reader.family(family)?, key, b"x")))
+            .unwrap();
+    };
+    put(Family::Progress, b"a\0\0abcd");
+    put(Family::Newest, b"no record");
+    put(Family::Entries, b"\0\x05");
+    put(Family::Age, b"");
+    let newest = Query {
+        order: Order::NewestFirst,
+        ..Query::default()
+    };
+    let errors = [
+        tracker.progress().await.err(),
+        tracker.list(&newest).await.err(),
+        tracker.list(&Query::default()).await.err(),
+        tracker.purge(Timestamp(0), 10).await.err(),
+    ];
+    for (call, error) in errors.into_iter().enumerate() {
+        assert_eq!(
+            error.map(|error| error.kind()),
+            Some(ErrorKind::Corrupt),
+            "call {call}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_indexes_hold_what_the_entries_say_and_nothing_else() {
+    let Open { tracker, _dir } = open();
+    for round in 0..5_i64 {
+        let mut entry = failed(1);
+        entry.at = Timestamp(100 * round);
+        entry.first_failed_at = Some(Timestamp(50 - round));
+        entry.version.term = round.unsigned_abs();
+        tracker.record(&[entry, failed(2)], &[]).await.unwrap();
+    }
+    let rows = |family| {
+        let count = tracker.store.read(|reader| {
+            Ok(listing::range(
+                reader,
+                family,
+                &codec::namespace_prefix(tracker.number),
+                None,
+                false,
+            )?
+            .count())
+        });
+        count.unwrap()
+    };
+    assert_eq!(
+        (rows(Family::Entries), rows(Family::Newest), rows(Family::Age)),
+        (2, 2, 2)
+    );
+    for offset in [1, 2] {
+        let held = tracker
+            .get(&[failed(offset).id])
+            .await
+            .unwrap()
+            .pop()
+            .flatten()
+            .unwrap();
+        tracker.resolve(&[discard(&held)]).await.unwrap();
+    }
+    assert_eq!(tracker.purge(Timestamp(i64::MAX), 10).await.unwrap(), 2);
+    assert_eq!(
+        (rows(Family::Entries), rows(Family::Newest), rows(Family::Age)),
+        (0, 0, 0)
+    );
+}
+
+/// A call whose future is dropped runs to its end or never begins: it leaves whole batches.
+#[tokio::test]
+async fn a_dropped_call_leaves_all_of_its_slice_or_nothing() {
+    let Open { tracker, _dir } = open();
+    for round in 0..20 {
+        let slice: Vec<Entry> = (0..50).map(|n| failed(round * 1_000 + n)).collect();
+        let ids: Vec<RecordId> = slice.iter().map(|entry| entry.id.clone()).collect();
+        let mut call = tracker.record(&slice, &[]);
+        assert!(futures_poll_once(&mut call).await.is_none());
+        drop(call);
+        let found = tracker.get(&ids).await.unwrap().into_iter().flatten().count();
+        assert!(found == 0 || found == 50, "{found} of 50");
+        tracker.record(&slice, &[]).await.unwrap();
+        assert_eq!(tracker.get(&ids).await.unwrap().into_iter().flatten().count(), 50);
+    }
+}
+
+async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        let polled = std::pin::Pin::new(&mut *future).poll(context);
+        std::task::Poll::Ready(match polled {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
