@@ -64,7 +64,10 @@ impl Transform for Enrich {
         let order = parse(value)?;
         validate(&order)?;
         let priced = price(&order)?;
-        let enriched = TargetRecord::new(record.key.clone(), with_field(value, "priced", &priced)?);
+        let enriched = TargetRecord {
+            headers: record.headers.clone(),
+            ..TargetRecord::new(record.key.clone(), with_field(value, "priced", &priced)?)
+        };
         Ok(match &self.priority_topic {
             Some(topic) if order.priority => enriched.to(Arc::clone(topic)),
             _ => enriched,

@@ -7,7 +7,9 @@ const PRIORITY: &str = "orders.priority";
 
 fn outcome(value: impl AsRef<[u8]>) -> Result<Output, TransformError> {
     let trial = Trial::new(Enrich::new(Some(PRIORITY)));
-    trial.run_blocking([record(value).key("c-7")]).remove(0)
+    trial
+        .run_blocking([record(value).key("c-7").header("traceparent", "00-1-2-00")])
+        .remove(0)
 }
 
 fn order(change: impl FnOnce(&mut Value)) -> String {
@@ -193,6 +195,10 @@ fn what_the_producer_sent_leaves_byte_for_byte_with_one_field_more() {
     );
     serde_json::from_str::<Value>(value).unwrap();
     assert_eq!(enriched.key.as_deref(), Some(&b"c-7"[..]));
+    assert_eq!(
+        enriched.headers,
+        record("").header("traceparent", "00-1-2-00").build().headers
+    );
     assert_eq!(enriched.topic, None);
 }
 
