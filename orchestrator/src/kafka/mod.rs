@@ -11,13 +11,17 @@ mod lane_producer;
 mod logs;
 #[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
 mod native;
+mod probe;
 mod reader;
 mod session;
 mod settings;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod transact;
 mod verdict;
 
+pub use probe::{Finding, Probe, Severity, probe};
 pub use reader::Reader;
 pub use session::KafkaSession;
 pub use settings::{ClientKind, ClientSettings, Instance, KafkaCustomizer, Settings};

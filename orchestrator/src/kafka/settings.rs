@@ -204,3 +204,144 @@ impl fmt::Debug for ClientSettings {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ClientKind, ClientSettings, Instance, KafkaCustomizer, Settings};
+    use crate::kafka::{ErrorKind, native};
+
+    fn settings(configured: bool) -> Settings {
+        let instance = Instance {
+            id: "i1".into(),
+            configured,
+        };
+        Settings::new("localhost:9092", "orders", "in", instance)
+    }
+
+    const EACH: [ClientKind; 3] = [
+        ClientKind::Consumer { lane: 2 },
+        ClientKind::Producer { lane: 2 },
+        ClientKind::Reader,
+    ];
+
+    #[test]
+    fn librdkafka_knows_every_setting_that_we_use() {
+        for kind in EACH {
+            let client = settings(true).client(kind, None).unwrap();
+            native::check(&client).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_configured_instance_makes_static_members_and_an_invented_one_does_not() {
+        let id = |configured| {
+            let client = settings(configured).client(EACH[0], None).unwrap();
+            client.get("group.instance.id").map(str::to_owned)
+        };
+        assert_eq!(id(true).as_deref(), Some("i1-2"));
+        assert_eq!(id(false), None);
+        let producer = settings(false).client(EACH[1], None).unwrap();
+        assert_eq!(producer.get("transactional.id"), Some("orders-i1-2"));
+    }
+
+    #[test]
+    fn what_exactly_once_stands_on_is_refused_with_the_reason() {
+        let consumer = [
+            ("isolation.level", "read_uncommitted"),
+            ("enable.auto.commit", "true"),
+            ("auto.commit.enable", "true"),
+            ("enable.auto.offset.store", "true"),
+            ("auto.offset.reset", "earliest"),
+            ("group.id", "other"),
+            ("group.instance.id", "other"),
+            ("metadata.broker.list", "elsewhere:9092"),
+        ];
+        let producer = [
+            ("transactional.id", "fixed"),
+            ("enable.idempotence", "false"),
+            ("acks", "1"),
+            ("request.required.acks", "0"),
+            ("retry.backoff.ms", "5"),
+            ("delivery.report.only.error", "false"),
+        ];
+        for (kind, key, value) in consumer
+            .map(|(k, v)| (EACH[0], k, v))
+            .into_iter()
+            .chain(producer.map(|(k, v)| (EACH[1], k, v)))
+        {
+            let mut theirs = settings(false);
+            theirs.common.insert(key.into(), value.into());
+            let error = theirs.client(kind, None).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Refused);
+            assert!(error.message.contains(&format!("`{key}`")), "{error}");
+            assert!(error.message.len() > key.len() + 40, "no reason: {error}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_as_it_must_be_is_accepted() {
+        let mut theirs = settings(false);
+        theirs.producer.insert("acks".into(), "-1".into());
+        theirs.producer.insert("linger.ms".into(), "1".into());
+        let client = theirs.client(EACH[1], None).unwrap();
+        assert_eq!(client.get("linger.ms"), Some("1"));
+    }
+
+    struct Tune(&'static str, Option<&'static str>);
+
+    impl KafkaCustomizer for Tune {
+        fn customize(&self, client: ClientKind, settings: &mut ClientSettings) {
+            if matches!(client, ClientKind::Producer { lane: 2 }) {
+                match self.1 {
+                    Some(value) => settings.set(self.0, value),
+                    None => settings.remove(self.0),
+                };
+            }
+        }
+    }
+
+    #[test]
+    fn a_customizer_sees_each_client_and_may_not_take_away_what_is_needed() {
+        let tuned = settings(false)
+            .client(EACH[1], Some(&Tune("compression.type", Some("zstd"))))
+            .unwrap();
+        assert_eq!(tuned.get("compression.type"), Some("zstd"));
+        for tune in [Tune("acks", None), Tune("acks", Some("1"))] {
+            let refused = settings(false).client(EACH[1], Some(&tune)).unwrap_err();
+            assert!(refused.message.contains("acks"), "{refused}");
+        }
+        assert!(settings(false).client(EACH[0], Some(&Tune("acks", None))).is_ok());
+    }
+
+    #[test]
+    fn no_secret_is_printed_not_even_under_a_misspelt_name() {
+        let mut theirs = settings(false);
+        for key in [
+            "sasl.password",
+            "sasl.pasword",
+            "ssl.key.pem",
+            "sasl.oauthbearer.config",
+        ] {
+            theirs.common.insert(key.into(), "hunter2".into());
+        }
+        let client = theirs.client(EACH[1], None).unwrap();
+        let error = native::check(&client).unwrap_err();
+        for shown in [
+            format!("{theirs:?}"),
+            format!("{client:?}"),
+            format!("{error:?} {error}"),
+        ] {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        assert!(error.message.contains("Did you mean `sasl.password`?"), "{error}");
+    }
+
+    #[test]
+    fn the_newer_group_protocol_takes_no_client_side_assignor() {
+        let mut theirs = settings(false);
+        theirs.consumer.insert("group.protocol".into(), "consumer".into());
+        let client = theirs.client(EACH[0], None).unwrap();
+        assert_eq!(client.get("partition.assignment.strategy"), None);
+        assert_eq!(client.get("session.timeout.ms"), None);
+    }
+}

@@ -10,6 +10,8 @@
 
 mod conf;
 mod group;
+#[cfg(test)]
+pub(super) mod mock;
 mod producer;
 mod reading;
 mod watch;

@@ -250,11 +250,6 @@ impl Producer {
     pub(in crate::kafka) fn has_unanswered_init(&self) -> bool {
         self.watch.has_unanswered_init()
     }
-
-    #[cfg(test)]
-    pub(in crate::kafka) fn raw(&self) -> *mut sys::rd_kafka_t {
-        self.client.0
-    }
 }
 
 impl Drop for Producer {

@@ -1,0 +1,316 @@
+use std::{fmt, time::Duration};
+
+use tracker_api::Partition;
+
+use super::{
+    ClientKind, Error, ErrorKind, KafkaCustomizer, Positions as _, Result, Settings,
+    native::{self, Producer},
+    reader::{self, Reader},
+};
+
+/// Long enough to connect, to find a coordinator and to be refused by either.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing to do.
+    Good,
+    /// It works, but not as well as it might.
+    Warning,
+    /// It does not work.
+    Fault,
+}
+
+/// One thing that was looked at before the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// What was looked at.
+    pub what: String,
+    /// What was found.
+    pub why: String,
+    /// What to do about it; empty when there is nothing.
+    pub fix: String,
+}
+
+impl fmt::Display for Finding {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.why)?;
+        if self.fix.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ". {}", self.fix)
+        }
+    }
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probe {
+    /// In the order looked at; the first fault often explains those after it.
+    pub findings: Vec<Finding>,
+    /// The Kafka cluster's id, if a broker told it.
+    pub cluster: Option<String>,
+}
+
+impl Probe {
+    /// The gravest finding.
+    pub fn severity(&self) -> Severity {
+        self.findings
+            .iter()
+            .map(|f| f.severity)
+            .max()
+            .unwrap_or(Severity::Good)
+    }
+
+    fn add(
+        &mut self,
+        severity: Severity,
+        what: impl Into<String>,
+        why: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            severity,
+            what: what.into(),
+            why: why.into(),
+            fix: fix.into(),
+        });
+    }
+}
+
+/// Looks whether a start would succeed, within half a minute: a broker answers, the source topic and `topics` exist, the
+/// group may be read, and no other process uses the transactional id of `probe`. Changes nothing that a running service
+/// depends on: its transactional id is one of its own. Blocks.
+pub async fn probe(
+    settings: &Settings,
+    lanes: usize,
+    topics: &[&str],
+    customizer: Option<&dyn KafkaCustomizer>,
+) -> Probe {
+    let mut probe = Probe::default();
+    let mut reader = match Reader::connect(settings, customizer) {
+        Ok(reader) => reader,
+        Err(error) => {
+            probe.add(
+                Severity::Fault,
+                "settings",
+                error.message,
+                "Correct the Kafka settings",
+            );
+            return probe;
+        }
+    };
+    if !brokers(&mut probe, &reader, settings) {
+        return probe;
+    }
+    if let Some(partitions) = source(&mut probe, &reader, settings, lanes) {
+        group(&mut probe, &mut reader, settings, &partitions).await;
+    }
+    for topic in topics.iter().filter(|t| **t != settings.source_topic) {
+        target(&mut probe, &reader, topic);
+    }
+    transactions(&mut probe, settings, customizer);
+    probe
+}
+
+fn brokers(probe: &mut Probe, reader: &Reader, settings: &Settings) -> bool {
+    let what = format!("brokers at {}", settings.bootstrap_servers);
+    match reader.client().fetch_metadata(None, PATIENCE) {
+        Ok(metadata) => {
+            probe.cluster = reader.client().fetch_cluster_id(PATIENCE);
+            let id = probe.cluster.clone().unwrap_or_else(|| "unknown".into());
+            probe.add(
+                Severity::Good,
+                what,
+                format!("{} answered, cluster {id}", metadata.brokers().len()),
+                "",
+            );
+            true
+        }
+        Err(error) => {
+            let seen = reader.errors();
+            let why = seen
+                .first()
+                .cloned()
+                .unwrap_or_else(|| super::verdict::of_kafka("no answer", &error).message);
+            let fix = if seen.iter().any(|line| line.to_lowercase().contains("auth")) {
+                "Check `sasl.mechanism`, `sasl.username` and `sasl.password`"
+            } else if seen.iter().any(|line| line.to_lowercase().contains("ssl")) {
+                "Check `security.protocol` and the certificates (`ssl.ca.location`)"
+            } else {
+                "Check that Kafka runs, that `bootstrap-servers` names it, and that its advertised listeners can be reached from here"
+            };
+            probe.add(Severity::Fault, what, why, fix);
+            false
+        }
+    }
+}
+
+fn source(probe: &mut Probe, reader: &Reader, settings: &Settings, lanes: usize) -> Option<Vec<Partition>> {
+    let what = format!("source topic `{}`", settings.source_topic);
+    match reader::partitions(reader.client(), &settings.source_topic) {
+        Ok(partitions) if partitions.len() < lanes => {
+            let why = format!("{} partitions for {lanes} lanes", partitions.len());
+            let fix = "A lane without a partition does nothing: lower `concurrency` or add partitions";
+            probe.add(Severity::Warning, what, why, fix);
+            Some(partitions)
+        }
+        Ok(partitions) => {
+            probe.add(
+                Severity::Good,
+                what,
+                format!("{} partitions", partitions.len()),
+                "",
+            );
+            Some(partitions)
+        }
+        Err(error) => {
+            probe.add(
+                Severity::Fault,
+                what,
+                error.message,
+                missing(&settings.source_topic),
+            );
+            None
+        }
+    }
+}
+
+fn target(probe: &mut Probe, reader: &Reader, topic: &str) {
+    let what = format!("topic `{topic}`");
+    match reader::partitions(reader.client(), topic) {
+        Ok(partitions) => probe.add(
+            Severity::Good,
+            what,
+            format!("{} partitions", partitions.len()),
+            "",
+        ),
+        Err(error) => probe.add(Severity::Fault, what, error.message, missing(topic)),
+    }
+}
+
+fn missing(topic: &str) -> String {
+    format!(
+        "Create it (`kafka-topics.sh --create --topic {topic} --partitions 6`), correct its name, or permit us to describe it"
+    )
+}
+
+async fn group(probe: &mut Probe, reader: &mut Reader, settings: &Settings, partitions: &[Partition]) {
+    let what = format!("group `{}`", settings.group_id);
+    match patiently(reader, partitions).await {
+        Ok(positions) => {
+            let started = positions.iter().filter(|p| p.offset.is_some()).count();
+            let why = format!("has offsets for {started} of {} partitions", partitions.len());
+            probe.add(Severity::Good, what, why, "");
+        }
+        Err(error) if error.kind == ErrorKind::Retriable => {
+            let fix = "A transaction may still be open: it ends with its timeout. Otherwise look at the group's coordinator";
+            probe.add(Severity::Warning, what, error.message, fix);
+        }
+        Err(error) => {
+            let fix = "Permit READ on the group and on its topics";
+            probe.add(Severity::Fault, what, error.message, fix);
+        }
+    }
+}
+
+/// Asks again while a transaction is pending.
+async fn patiently(reader: &mut Reader, partitions: &[Partition]) -> Result<Vec<super::Position>> {
+    let mut answer = reader.committed(partitions).await;
+    for _ in 0..2 {
+        if !answer.as_ref().is_err_and(|e| e.kind == ErrorKind::Retriable) {
+            break;
+        }
+        answer = reader.committed(partitions).await;
+    }
+    answer
+}
+
+/// Begins no transaction. The id is not that of a lane: taking that would fence a service that runs.
+fn transactions(probe: &mut Probe, settings: &Settings, customizer: Option<&dyn KafkaCustomizer>) {
+    let mut own = settings.clone();
+    own.instance.id = format!("{}-probe", settings.instance.id);
+    let id = own.transactional_id(0);
+    let what = "transactions".to_owned();
+    let initialised = own
+        .client(ClientKind::Producer { lane: 0 }, customizer)
+        .and_then(|client| {
+            native::check(&client)?;
+            Producer::new(&client)?
+                .init(PATIENCE)
+                .map_err(|error| error.during("initialising a transactional producer"))
+        });
+    match initialised {
+        Ok(()) => probe.add(Severity::Good, what, format!("`{id}` may be used"), ""),
+        Err(Error {
+            kind: ErrorKind::Refused,
+            message,
+        }) => {
+            let fix = format!(
+                "Permit WRITE and DESCRIBE on transactional ids that begin with `{}{}-`, and check `transaction-timeout` \
+                 against the broker's `transaction.max.timeout.ms`",
+                settings.transactional_id_prefix, settings.group_id
+            );
+            probe.add(Severity::Fault, what, message, fix);
+        }
+        Err(error) => {
+            let fix = "With fewer brokers than `transaction.state.log.replication.factor`, the topic of transactions cannot be made: \
+                       look at the broker's log";
+            probe.add(Severity::Fault, what, error.message, fix);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Severity, probe};
+    use crate::kafka::{Instance, Settings, native::mock::Mock};
+
+    fn settings(servers: String) -> Settings {
+        let instance = Instance {
+            id: "one".into(),
+            configured: false,
+        };
+        Settings::new(servers, "group", "in", instance)
+    }
+
+    #[tokio::test]
+    async fn a_probe_of_a_sound_cluster_finds_nothing_wrong() {
+        let mock = Mock::new(&[("in", 4), ("out", 1)]);
+        let found = probe(&settings(mock.servers()), 2, &["out"], None).await;
+        assert_eq!(found.severity(), Severity::Good, "{found:?}");
+        assert_eq!(found.findings.len(), 5);
+        let few = probe(&settings(mock.servers()), 8, &[], None).await;
+        assert_eq!(few.severity(), Severity::Warning, "{few:?}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_without_brokers_says_so_once_and_what_to_do() {
+        // Port 1 answers nobody.
+        let found = probe(&settings("127.0.0.1:1".into()), 1, &["out"], None).await;
+        let [only] = &found.findings[..] else {
+            panic!("{found:?}");
+        };
+        assert_eq!(only.severity, Severity::Fault);
+        assert!(
+            only.to_string().contains("127.0.0.1:1") && only.fix.contains("bootstrap-servers"),
+            "{only}"
+        );
+        assert_eq!(found.cluster, None);
+    }
+
+    #[tokio::test]
+    async fn a_setting_that_does_not_exist_is_a_fault_before_any_broker_is_asked() {
+        let mut wrong = settings("127.0.0.1:1".into());
+        wrong.common.insert("securty.protocol".into(), "ssl".into());
+        let found = probe(&wrong, 1, &[], None).await;
+        let [only] = &found.findings[..] else {
+            panic!("{found:?}");
+        };
+        assert!(only.why.contains("Did you mean `security.protocol`"), "{only}");
+    }
+}
