@@ -3,6 +3,8 @@
 
 #![warn(missing_docs)]
 
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod kafka;
@@ -15,6 +17,9 @@ pub mod runtime;
 pub mod telemetry;
 pub mod testing;
 pub mod transform;
+
+pub use app::App;
+pub use cli::main;
 
 mod clock;
 #[allow(dead_code, reason = "hooked in by the lane, the recorder and the simulation")]

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, fmt, future::Future, path::Path, pin::Pin, sync::Arc};
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use tracker_api::{Error, ErrorKind, Namespace, Result};
+use tracker_api::{Error, ErrorKind, MemoryTracker, Namespace, Result};
 
 use crate::config::nearest;
 
@@ -90,11 +90,12 @@ fn read<C: DeserializeOwned>(section: Section) -> Result<C> {
 impl Default for Registry {
     /// Knows `memory`, which forgets when the process ends, and `none`, which keeps nothing.
     fn default() -> Self {
-        Self {
+        let empty = Self {
             backends: BTreeMap::new(),
             aliases: BTreeMap::new(),
             wraps: Vec::new(),
-        }
+        };
+        empty.with("memory", memory)
     }
 }
 
@@ -215,6 +216,15 @@ impl Registry {
         let tracker = opening.await?;
         Ok(Some(self.wraps.iter().fold(tracker, |inner, wrap| wrap(inner))))
     }
+}
+
+/// `memory` has nothing to configure.
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Memory {}
+
+async fn memory(_: Memory, _: &Namespace) -> Result<Tracker> {
+    Ok(Arc::new(MemoryTracker::default()))
 }
 
 /// The section, with the default place of an embedded store.

@@ -124,8 +124,8 @@ fn put(reader: &mut Reader<'_>, rest: &str, value: &str, paths: &[(Vec<String>, 
         return false;
     };
     match key {
-        Key::Properties => reader.property(path, text(value)),
-        key => reader.value(path, text(value), &key),
+        Key::Properties => reader.property(&path, text(value)),
+        key => reader.value(&path, text(value), &key),
     }
     true
 }

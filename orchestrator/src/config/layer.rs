@@ -25,7 +25,7 @@ impl Layer {
     }
 
     /// Sets a value; if this layer has set it before, to another value, says where.
-    pub(crate) fn set(&mut self, path: &[String], value: Value, origin: Origin) -> Option<Origin> {
+    pub(crate) fn set(&mut self, path: &[String], value: &Value, origin: Origin) -> Option<Origin> {
         let (last, above) = path.split_last()?;
         let mut at = &mut self.values;
         for name in above {
@@ -35,7 +35,7 @@ impl Layer {
         }
         let before = at.insert(last.clone(), value.clone());
         let earlier = self.origins.insert(path.to_vec(), origin);
-        if before.is_some_and(|before| before != value) {
+        if before.is_some_and(|before| before != *value) {
             earlier
         } else {
             None
@@ -69,8 +69,8 @@ impl Merged {
     }
 
     /// The winning values.
-    pub(crate) fn values(&self) -> figment::Result<serde_json::Map<String, serde_json::Value>> {
-        self.figment.extract()
+    pub(crate) fn values(&self) -> Result<serde_json::Map<String, serde_json::Value>, String> {
+        self.figment.extract().map_err(|e| e.to_string())
     }
 
     /// Where the winning value of `path` comes from. Names hold dots, so this walks instead of asking by a dotted path.

@@ -153,7 +153,7 @@ fn defaults() -> Layer {
             }
             Value::Empty(..) => {}
             value => {
-                layer.set(path, value, Origin::Default);
+                layer.set(path, &value, Origin::Default);
             }
         }
     }
@@ -340,7 +340,7 @@ fn split(merged: &Merged, registry: &Registry, report: &mut Report) -> (Written,
     let mut values = match merged.values() {
         Ok(values) => values,
         Err(e) => {
-            report.problem(None, None, e.to_string());
+            report.problem(None, None, e);
             return (Written::default(), BTreeMap::new());
         }
     };

@@ -22,11 +22,6 @@ const PROTECTED: &[(&str, &[&str], &str)] = &[
         "it is made of `transactional-id-prefix`, group, instance and lane: one per producer, or they fence each other",
     ),
     (
-        "client.id",
-        &[],
-        "it is made of group, instance and lane, which logs and quotas tell apart",
-    ),
-    (
         "transaction.timeout.ms",
         &[],
         "use `orchestrator.transaction-timeout`",
@@ -78,29 +73,9 @@ const PROTECTED: &[(&str, &[&str], &str)] = &[
         "a transactional producer waits for all replicas",
     ),
     (
-        "retries",
-        &[],
-        "the producer tries until the transaction ends; a limit would turn a hiccup into an abort",
-    ),
-    (
-        "message.send.max.retries",
-        &[],
-        "the producer tries until the transaction ends; a limit would turn a hiccup into an abort",
-    ),
-    (
         "retry.backoff.ms",
         &["500"],
         "a retry is seen by its backoff: late requests are detected with this value",
-    ),
-    (
-        "partition.assignment.strategy",
-        &["cooperative-sticky"],
-        "lanes take and give partitions one by one",
-    ),
-    (
-        "group.protocol",
-        &["classic"],
-        "fencing by generation was proven with the classic protocol only",
     ),
     (
         "enable.partition.eof",

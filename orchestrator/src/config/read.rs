@@ -45,14 +45,14 @@ impl Reader<'_> {
         let mut path = above.to_vec();
         if let Some(known) = keys.keys().map(String::as_str).find(same) {
             path.push(known.to_owned());
-            return self.value(path, node, &keys[known]);
+            return self.value(&path, node, &keys[known]);
         }
         if above.is_empty() {
             if let Some((_, target)) = ALIASES.iter().find(|(alias, _)| relaxed(alias) == wanted) {
                 let path: Vec<String> = target.iter().map(|&part| part.to_owned()).collect();
                 return match keys.get(target[0]) {
-                    Some(key) if target.len() == 1 => self.value(path, node, key),
-                    _ => self.property(path, node),
+                    Some(key) if target.len() == 1 => self.value(&path, node, key),
+                    _ => self.property(&path, node),
                 };
             }
             if let Some((name, why)) = OBSOLETE.iter().find(|(name, _)| relaxed(name) == wanted) {
@@ -65,7 +65,7 @@ impl Reader<'_> {
                 && let Some(key) = keys.get(store)
             {
                 path.push(store.to_owned());
-                return self.value(path, node, key);
+                return self.value(&path, node, key);
             }
         }
         self.unknown(name, above, keys);
@@ -95,26 +95,26 @@ impl Reader<'_> {
     }
 
     /// What stands at a known key.
-    pub(crate) fn value(&mut self, path: Vec<String>, node: Node, key: &Key) {
+    pub(crate) fn value(&mut self, path: &[String], node: Node, key: &Key) {
         match (key, node.data) {
             (_, Data::Null) => {}
             (Key::Section(below), Data::Map(pairs)) => {
                 for (name, node) in pairs {
-                    self.named(&name, node, &path, below);
+                    self.named(&name, node, path, below);
                 }
             }
             (Key::Properties, Data::Map(pairs)) => {
                 for (name, node) in pairs {
-                    let mut path = path.clone();
+                    let mut path = path.to_vec();
                     path.push(name.text);
-                    self.property(path, node);
+                    self.property(&path, node);
                 }
             }
             (Key::Leaf(kind), data) => self.leaf(path, node.at, data, *kind),
             (Key::Section(_) | Key::Properties, Data::Text(text)) if text.trim().is_empty() => {}
             (Key::Section(_) | Key::Properties, _) => {
                 self.wrong(
-                    &path,
+                    path,
                     node.at,
                     "keys are expected below this one, each on a line of its own",
                 );
@@ -123,24 +123,24 @@ impl Reader<'_> {
     }
 
     /// A client's property. Sections are names with dots: `sasl: {mechanism: x}` is `sasl.mechanism: x`.
-    pub(crate) fn property(&mut self, path: Vec<String>, node: Node) {
+    pub(crate) fn property(&mut self, path: &[String], node: Node) {
         match node.data {
-            Data::Text(text) => self.set(&path, text.into(), node.at),
+            Data::Text(text) => self.set(path, &text.into(), node.at),
             Data::Null => {}
-            Data::List(_) => self.wrong(&path, node.at, "a single value is expected, not a list"),
+            Data::List(_) => self.wrong(path, node.at, "a single value is expected, not a list"),
             Data::Map(pairs) => {
                 for (name, node) in pairs {
-                    let mut path = path.clone();
+                    let mut path = path.to_vec();
                     if let Some(last) = path.last_mut() {
                         *last = format!("{last}.{}", name.text);
                     }
-                    self.property(path, node);
+                    self.property(&path, node);
                 }
             }
         }
     }
 
-    fn leaf(&mut self, path: Vec<String>, at: Place, data: Data, kind: Kind) {
+    fn leaf(&mut self, path: &[String], at: Place, data: Data, kind: Kind) {
         let value = match (kind, data) {
             (_, Data::Null) => return,
             (Kind::List, Data::Text(text)) => Ok(list(text.split(',').map(str::to_owned))),
@@ -154,13 +154,13 @@ impl Reader<'_> {
         };
         let value = match value {
             Ok(value) => value,
-            Err(reason) => return self.wrong(&path, at, &reason),
+            Err(reason) => return self.wrong(path, at, &reason),
         };
         if path == ["db-strategy"] && self.store_in_the_originals_words(&value, at) {
             return;
         }
-        if self.understood(&path, &value, at) {
-            self.set(&path, value, at);
+        if self.understood(path, &value, at) {
+            self.set(path, &value, at);
         }
     }
 
@@ -172,7 +172,7 @@ impl Reader<'_> {
         if word == Tracking::None {
             return false; // the name of a store, too: it keeps nothing, and nothing is tracked
         }
-        self.set(&["tracking".to_owned()], word.as_str().into(), at);
+        self.set(&["tracking".to_owned()], &word.as_str().into(), at);
         let origin = self.origin(at);
         let warning = format!(
             "`db-strategy: {word}` is read as `tracking: {word}`; `db-strategy` names the store now: {}",
@@ -200,7 +200,7 @@ impl Reader<'_> {
         }
     }
 
-    fn set(&mut self, path: &[String], value: Value, at: Place) {
+    fn set(&mut self, path: &[String], value: &Value, at: Place) {
         let origin = self.origin(at);
         if let Some(earlier) = self.layer.set(path, value, origin.clone()) {
             let reason = format!("this is set twice, to different values; the other one: {earlier}");

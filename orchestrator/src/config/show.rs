@@ -21,7 +21,7 @@ pub struct Shown {
     pub origin: Origin,
 }
 
-/// Every key, in the order of the documentation; then the sections of the backends in use.
+/// Every key, by name; then the sections of the backends in use.
 pub(crate) fn shown(
     written: &Written,
     settings: &Settings,
@@ -43,25 +43,24 @@ pub(crate) fn shown(
             all.insert(backend.name.clone(), Value::Object(section));
         }
     }
-    let order = documented();
-    let rank = |name: &String| order.iter().position(|known| known == name).unwrap_or(usize::MAX);
+    let backend = |name: &String| registry.schema(name).is_some();
     let mut names: Vec<String> = all.keys().cloned().collect();
-    names.sort_by_key(|name| (rank(name), name.clone()));
+    names.sort_by_key(|name| (backend(name), name.clone()));
     for name in names {
         if let Some(value) = all.remove(&name) {
-            row(vec![name], value, merged, &mut rows);
+            row(&[name], value, merged, &mut rows);
         }
     }
     rows
 }
 
-fn row(path: Vec<String>, value: Value, merged: &Merged, rows: &mut Vec<Shown>) {
+fn row(path: &[String], value: Value, merged: &Merged, rows: &mut Vec<Shown>) {
     let value = match value {
         Value::Object(below) if !below.is_empty() => {
             for (name, value) in below {
-                let mut path = path.clone();
+                let mut path = path.to_vec();
                 path.push(name);
-                row(path, value, merged, rows);
+                row(&path, value, merged, rows);
             }
             return;
         }
@@ -80,13 +79,4 @@ fn row(path: Vec<String>, value: Value, merged: &Merged, rows: &mut Vec<Shown>) 
         value,
         origin: merged.origin(&names).unwrap_or(Origin::Default),
     });
-}
-
-/// Our keys, as they stand in the documentation.
-fn documented() -> Vec<String> {
-    let schema = Written::schema().to_value();
-    let properties = schema.get("properties").and_then(Value::as_object);
-    properties
-        .map(|keys| keys.keys().cloned().collect())
-        .unwrap_or_default()
 }

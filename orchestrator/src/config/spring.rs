@@ -40,7 +40,6 @@ const GUARDED: &[(&str, &str)] = &[
     ("spring.kafka.consumer.isolation-level", "isolation.level"),
     ("spring.kafka.consumer.enable-auto-commit", "enable.auto.commit"),
     ("spring.kafka.producer.acks", "acks"),
-    ("spring.kafka.producer.retries", "retries"),
 ];
 
 /// Sections of librdkafka's names.
@@ -70,8 +69,8 @@ fn one(reader: &mut Reader<'_>, name: &str, node: Node) {
     if let Some((_, path)) = SAME.iter().find(|(known, _)| *known == name) {
         let path: Vec<String> = path.iter().map(|&part| part.to_owned()).collect();
         return match reader.keys.get(&path[0]).cloned() {
-            Some(key) if path.len() == 1 => reader.value(path, node, &key),
-            _ => reader.property(path, node),
+            Some(key) if path.len() == 1 => reader.value(&path, node, &key),
+            _ => reader.property(&path, node),
         };
     }
     if let Some((_, rdkafka)) = GUARDED.iter().find(|(known, _)| *known == name) {
@@ -87,12 +86,12 @@ fn one(reader: &mut Reader<'_>, name: &str, node: Node) {
     if let Some((section, property)) = property {
         let property = property.trim_matches(|c| matches!(c, '[' | ']' | '"'));
         let path = ["kafka", section, property].map(str::to_owned);
-        return reader.property(path.to_vec(), node);
+        return reader.property(&path, node);
     }
     if name == "server.port" {
         let (at, data) = (node.at, Data::Text(format!("0.0.0.0:{}", text.trim())));
         if let Some(key) = reader.keys.get("management-address").cloned() {
-            reader.value(vec!["management-address".to_owned()], Node { at, data }, &key);
+            reader.value(&["management-address".to_owned()], Node { at, data }, &key);
         }
         return;
     }

@@ -285,8 +285,14 @@ orchestrator.concurrency: 3
     assert!(warnings.contains("RUST_LOG"), "{warnings}");
 }
 
+type Broken = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static [&'static str],
+);
+
 /// Each broken file or variable: what is added to the least file, the variables, and what the answer must say.
-const BROKEN: &[(&str, &[(&str, &str)], &[&str])] = &[
+const BROKEN: &[Broken] = &[
     // unknown keys
     (
         "  failure-mod: atomic\n",

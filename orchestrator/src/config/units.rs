@@ -47,7 +47,7 @@ pub(crate) fn show(duration: Duration) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
     units
         .iter()
-        .find(|(_, unit)| millis >= *unit && millis % unit == 0)
+        .find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit))
         .map_or_else(
             || format!("{millis}ms"),
             |(name, unit)| format!("{}{name}", millis / unit),
