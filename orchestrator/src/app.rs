@@ -2,14 +2,18 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinHandle,
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracker_api::{DynTracker, Namespace};
 
-use crate::{cli::Exit, config::Settings, registry::Registry, transform::Transform};
+use crate::{
+    cli::Exit,
+    config::Settings,
+    kafka::KafkaCustomizer,
+    registry::Registry,
+    runtime::{self, Running},
+    transform::Transform,
+};
 
 /// A service: its name, what it makes of a record, and what it can store to. [`main`](crate::main) gives it a command
 /// line; [`App::start`] runs it inside another program.
@@ -18,16 +22,7 @@ pub struct App<T> {
     version: &'static str,
     pub(crate) transform: Arc<T>,
     pub(crate) registry: Registry,
-}
-
-/// Why a service ended that nobody stopped.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
-    /// What the program ends with.
-    pub exit: Exit,
-    /// What happened, and what to do.
-    pub message: String,
+    pub(crate) customizer: Option<Arc<dyn KafkaCustomizer>>,
 }
 
 impl<T: Transform> App<T> {
@@ -38,6 +33,7 @@ impl<T: Transform> App<T> {
             version: env!("CARGO_PKG_VERSION"),
             transform: Arc::new(transform),
             registry: Registry::default(),
+            customizer: None,
         }
     }
 
@@ -52,6 +48,13 @@ impl<T: Transform> App<T> {
     #[must_use]
     pub fn trackers(mut self, registry: Registry) -> Self {
         self.registry = registry;
+        self
+    }
+
+    /// Sees the settings of every Kafka client before it is created.
+    #[must_use]
+    pub fn customize(mut self, customizer: impl KafkaCustomizer + 'static) -> Self {
+        self.customizer = Some(Arc::new(customizer));
         self
     }
 
@@ -83,11 +86,29 @@ impl<T: Transform> App<T> {
     }
 
     /// Starts it inside a tokio runtime of many threads, which serves stores and HTTP; lanes and transforms have threads
-    /// of their own. Drop the handle and it goes on; see [`Running::stop`].
-    pub fn start(self, settings: Settings) -> Running {
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(self, settings, stop.clone()));
-        Running { stop, task }
+    /// of their own. Waits for a broker or a store that is away. [`Running::stop`] stops it in good order.
+    ///
+    /// # Errors
+    ///
+    /// What waiting cannot mend: see [`runtime::Error`].
+    pub async fn start(self, settings: Settings) -> Result<Running, runtime::Error> {
+        self.start_until(settings, CancellationToken::new()).await
+    }
+
+    /// The one place where an app meets the runtime. `stop` ends also a start that still waits.
+    async fn start_until(
+        self,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Result<Running, runtime::Error> {
+        let parts = runtime::Parts {
+            name: self.name.to_owned(),
+            settings,
+            registry: self.registry,
+            transform: self.transform,
+            customizer: self.customizer,
+        };
+        runtime::start(parts, stop).await
     }
 
     /// `run`: until a signal. The first one stops it in good order, the second at once.
@@ -100,7 +121,6 @@ impl<T: Transform> App<T> {
             }
         };
         let exit = runtime.block_on(async {
-            let mut running = self.start(settings);
             let mut signals = match Signals::new() {
                 Ok(signals) => signals,
                 Err(e) => {
@@ -108,13 +128,16 @@ impl<T: Transform> App<T> {
                     return Exit::Failed;
                 }
             };
+            let stop = CancellationToken::new();
+            let whole_life = async { self.start_until(settings, stop.clone()).await?.wait().await };
+            tokio::pin!(whole_life);
             tokio::select! {
-                ended = running.wait() => return ended_with(ended),
+                ended = &mut whole_life => return ended_with(ended),
                 name = signals.next() => tracing::info!("{name}: stopping"),
             }
-            running.stop.cancel();
+            stop.cancel();
             tokio::select! {
-                ended = running.wait() => ended_with(ended),
+                ended = &mut whole_life => ended_with(ended),
                 name = signals.next() => {
                     tracing::warn!("{name} again: stopping at once");
                     Exit::Code(if name == "SIGINT" { 130 } else { 143 })
@@ -127,23 +150,13 @@ impl<T: Transform> App<T> {
     }
 }
 
-/// The one place where an app meets the runtime.
-async fn serve<T: Transform>(app: App<T>, settings: Settings, stop: CancellationToken) -> Result<(), Error> {
-    let _ = (app.transform, settings, stop);
-    Err(Error {
-        exit: Exit::Failed,
-        message: "this build cannot run yet: the runtime is in the making".to_owned(),
-    })
-}
-
-fn ended_with(ended: Result<(), Error>) -> Exit {
-    match ended {
-        Ok(()) => Exit::Ok,
-        Err(e) => {
-            tracing::error!("{e}");
-            e.exit
-        }
+fn ended_with(ended: Result<(), runtime::Error>) -> Exit {
+    let Err(e) = ended else { return Exit::Ok };
+    match e.exit_code() {
+        0 => tracing::info!("{e}"),
+        _ => tracing::error!("{e}"),
     }
+    Exit::Code(e.exit_code().into())
 }
 
 struct Signals {
@@ -164,31 +177,6 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
-    }
-}
-
-/// A service that runs.
-#[derive(Debug)]
-pub struct Running {
-    stop: CancellationToken,
-    task: JoinHandle<Result<(), Error>>,
-}
-
-impl Running {
-    /// Stops it in good order and waits for that, at most `shutdown-timeout`.
-    pub async fn stop(mut self) -> Result<(), Error> {
-        self.stop.cancel();
-        self.wait().await
-    }
-
-    /// Waits until it ends by itself: it does only for a reason. Call it once.
-    pub async fn wait(&mut self) -> Result<(), Error> {
-        (&mut self.task).await.unwrap_or_else(|e| {
-            Err(Error {
-                exit: Exit::Failed,
-                message: format!("the service ended unexpectedly: {e}"),
-            })
-        })
     }
 }
 

@@ -206,7 +206,10 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     ))];
     tracing::info!(%management, instance = data_dir.instance(), "health and metrics are served");
 
-    let kafka = Arc::new(kafka_settings(&settings, &data_dir));
+    let kafka = Arc::new(settings.clients(Instance {
+        id: data_dir.instance().to_owned(),
+        configured: data_dir.is_configured(),
+    }));
     let cluster = fit(&settings, &kafka, customizer.clone(), &health, &stop).await?;
     let namespace = Namespace {
         name: settings.namespace.clone(),
@@ -359,37 +362,8 @@ fn guard(settings: &Settings) -> resilience::Settings {
     }
 }
 
-fn kafka_settings(settings: &Settings, data_dir: &DataDir) -> kafka::Settings {
-    let pairs = |properties: &config::Properties| {
-        properties
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
-    };
-    let instance = Instance {
-        id: data_dir.instance().to_owned(),
-        configured: data_dir.is_configured(),
-    };
-    kafka::Settings {
-        transactional_id_prefix: settings.kafka.transactional_id_prefix.clone(),
-        session_timeout: settings.kafka.session_timeout,
-        transaction_timeout: settings.kafka.transaction_timeout,
-        max_poll_interval: settings.kafka.max_poll_interval,
-        max_poll_bytes: settings.batch.bytes,
-        common: pairs(&settings.kafka.common),
-        consumer: pairs(&settings.kafka.consumer),
-        producer: pairs(&settings.kafka.producer),
-        ..kafka::Settings::new(
-            &*settings.bootstrap_servers,
-            &*settings.group_id,
-            &*settings.source_topic,
-            instance,
-        )
-    }
-}
-
 /// Reconciles the whole topic for a command: first what Kafka says, then the store.
-fn reconciler(
+pub(crate) fn reconciler(
     settings: &Settings,
     kafka: &Arc<kafka::Settings>,
     customizer: &Option<Arc<dyn KafkaCustomizer>>,

@@ -5,7 +5,7 @@ mod exit;
 mod logging;
 mod show;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, sync::Arc};
 
 pub(crate) use arguments::{Cli, Command, ConfigCommand, parse};
 pub use exit::Exit;
@@ -14,7 +14,9 @@ pub use logging::logging;
 use crate::{
     app::App,
     config::{Loaded, Settings},
+    kafka::Instance,
     operate::{self, Access, Operations},
+    runtime::reconciler,
     transform::Transform,
 };
 
@@ -119,5 +121,14 @@ async fn open<T: Transform>(app: &App<T>, settings: &Settings) -> operate::Resul
         return Err(operate::Error::new(operate::Kind::NoTracker, message));
     }
     let tracker = app.open_store(settings).await?;
-    Ok(tracker.map_or_else(Operations::none, Operations::new))
+    let Some(tracker) = tracker else {
+        return Ok(Operations::none());
+    };
+    let instance = Instance {
+        id: "command".to_owned(),
+        configured: false,
+    };
+    let clients = Arc::new(settings.clients(instance));
+    let reconcile = reconciler(settings, &clients, &app.customizer, &tracker);
+    Ok(Operations::new(tracker).with_reconcile(reconcile))
 }

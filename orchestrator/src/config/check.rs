@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use tracker_api::RecordId;
 
 use super::{
-    protected,
+    clients, protected,
     report::{Origin, Report},
     settings::{Backend, Batch, Kafka, Payload, Properties, Retry, Settings, Store, Transforms},
     units::show,
@@ -58,7 +58,7 @@ impl Checks<'_> {
                 "the store `memory` forgets everything when the process ends: not for production",
             );
         }
-        Settings {
+        let settings = Settings {
             bootstrap_servers,
             namespace: written.namespace.clone().unwrap_or_else(|| group_id.clone()),
             group_id,
@@ -109,7 +109,10 @@ impl Checks<'_> {
             },
             management_address: self.management(written),
             log_format: written.log_format,
-        }
+        };
+        let origin = |section: &str, name: &str| (self.origin)(&["kafka", section, name]);
+        clients::check(&settings, &origin, self.report);
+        settings
     }
 
     fn wrong(&mut self, key: &str, reason: impl Into<String>) {

@@ -5,6 +5,7 @@
 //! wrong at once, each with its place.
 
 mod check;
+mod clients;
 mod environment;
 mod keys;
 mod layer;

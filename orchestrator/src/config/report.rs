@@ -180,8 +180,11 @@ fn showable(line: &str, wild: bool, secrets: &[String]) -> Option<String> {
         return shown.then(|| hide_userinfo(line));
     };
     // Also one of several on a line, as in `{user: x, password: y}`.
-    let code = line.split_once('#').map_or(line, |(code, _)| code);
-    let secret = Properties::is_secret(code) || secrets.iter().any(|secret| line.contains(secret.as_str()));
+    let mut names = line
+        .split(|c: char| c.is_whitespace() || matches!(c, '{' | ','))
+        .filter_map(|word| Some(word.split_once(':')?.0));
+    let secret =
+        names.any(Properties::is_secret) || secrets.iter().any(|secret| line.contains(secret.as_str()));
     if secret {
         return Some(format!("{key}: ***"));
     }

@@ -153,6 +153,16 @@ pub struct Kafka {
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Properties(BTreeMap<String, Secret>);
 
+const SECRETS: &[&str] = &[
+    "password",
+    "passphrase",
+    "passwd",
+    "secret",
+    "token",
+    "credential",
+    "oauthbearer",
+];
+
 impl Properties {
     /// Sets one.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
@@ -174,18 +184,11 @@ impl Properties {
         let name = name.to_lowercase();
         let public = name.ends_with(".location") || name.ends_with("endpoint.url");
         !public
-            && [
-                "password",
-                "secret",
-                ".key",
-                ".pem",
-                "token",
-                "jaas",
-                "oauthbearer",
-                "credential",
-            ]
-            .iter()
-            .any(|part| name.contains(part))
+            && name.split(|c: char| !c.is_alphanumeric()).any(|part| {
+                matches!(part, "pem" | "jaas" | "key" | "pwd" | "assertion")
+                    // Also misspelt: a misspelt password is one, too.
+                    || SECRETS.iter().any(|secret| part.contains(secret) || strsim::osa_distance(part, secret) <= secret.len() / 4)
+            })
     }
 }
 

@@ -5,10 +5,13 @@ use serde::{Deserialize, Serialize};
 use tracker_api::{Error, ErrorKind, Namespace, Secret};
 
 use super::{
-    FailureMode, InitialOffset, Loaded, Origin, Problems, Settings, Sources, Tracking,
+    FailureMode, InitialOffset, Loaded, Origin, Problems, Properties, Settings, Sources, Tracking,
     keys::{BARE, known, paths, variable},
 };
-use crate::registry::{Registry, Tracker};
+use crate::{
+    kafka::{ClientKind, Instance},
+    registry::{Registry, Tracker},
+};
 
 /// The least that a file must say.
 const LEAST: &str = "\
@@ -502,6 +505,28 @@ const BROKEN: &[Broken] = &[
             "all replicas",
         ],
     ),
+    (
+        "  kafka: {properties: {sasl.mecanism: PLAIN}}\n",
+        &[],
+        &[
+            "`orchestrator.kafka.properties.sasl.mecanism`: librdkafka has no such setting; did you mean `sasl.mechanism`?",
+        ],
+    ),
+    (
+        "  kafka: {producer: {linger.ms: soon}}\n",
+        &[],
+        &["yml:7:33: `orchestrator.kafka.producer.linger.ms`: librdkafka does not take this value"],
+    ),
+    (
+        "  kafka: {consumer: {max.poll.records: 5}}\n",
+        &[],
+        &["a setting of the Java clients: use `orchestrator.batch-records`"],
+    ),
+    (
+        "  kafka: {consumer: {session.timeout.ms: 6000}}\n",
+        &[],
+        &["use `orchestrator.session-timeout`"],
+    ),
     // the file itself
     ("  group-id: again\n", &[], &["yml:7:3: ", "duplicate"]),
     (
@@ -662,6 +687,49 @@ fn no_secret_is_ever_printed() {
         let told = bad(&file, &[]);
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+#[test]
+fn what_looks_like_a_secret_is_one_also_when_it_is_misspelt() {
+    for name in [
+        "sasl.password",
+        "sasl.pasword",
+        "ssl.key.pem",
+        "ssl.keystore.password",
+        "sasl.oauthbearer.config",
+        "api_token",
+    ] {
+        assert!(Properties::is_secret(name), "{name}");
+    }
+    for name in [
+        "ssl.key.location",
+        "sasl.username",
+        "security.protocol",
+        "linger.ms",
+        "sasl.oauthbearer.token.endpoint.url",
+    ] {
+        assert!(!Properties::is_secret(name), "{name}");
+    }
+}
+
+#[test]
+fn clients_are_made_from_what_is_configured() {
+    let file = format!(
+        "{LEAST}  instance: a\n  session-timeout: 7s\n  transactional-id-prefix: x-\n  kafka: {{producer: {{compression.type: lz4}}, properties: {{security.protocol: SSL}}}}\n"
+    );
+    let instance = Instance {
+        id: "a".into(),
+        configured: true,
+    };
+    let clients = good(&file, &[], &[]).settings.clients(instance);
+    let producer = clients.client(ClientKind::Producer { lane: 1 }, None).unwrap();
+    let consumer = clients.client(ClientKind::Consumer { lane: 1 }, None).unwrap();
+    assert_eq!(producer.get("transactional.id"), Some("x-orders-a-1"));
+    assert_eq!(producer.get("compression.type"), Some("lz4"));
+    assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
+    assert_eq!(consumer.get("session.timeout.ms"), Some("7000"));
+    assert_eq!(consumer.get("group.instance.id"), Some("a-1"));
+    assert_eq!(consumer.get("security.protocol"), Some("SSL"));
 }
 
 #[test]
