@@ -28,3 +28,7 @@ pub use progress::{Gaps, Progress};
 pub use resolution::{Change, Claim, Decision, Resolution};
 pub use secret::Secret;
 pub use tracker::{Cursor, DynTracker, FailureTracker, Group, Namespace, Order, Page, Query, Status};
+
+#[cfg(all(doctest, feature = "conformance"))]
+#[doc = include_str!("../../docs/adding-a-backend.md")]
+mod adding_a_backend {}

@@ -24,6 +24,16 @@ fn each_broken_tracker_is_caught_by_the_law_that_names_its_fault() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// The random programs know no fault by name, yet find most.
+#[test]
+fn random_programs_alone_catch_most_broken_trackers() {
+    let programs = Law::named("every_program_ends_as_in_the_model").expect("the law of the programs");
+    let caught = |flaw: &&Flaw| programs.prove(Arc::new(Broken::new(**flaw))).is_err();
+    let caught: Vec<&Flaw> = Flaw::ALL.iter().filter(caught).collect();
+    println!("{} of {}", caught.len(), Flaw::ALL.len());
+    assert!(caught.len() * 2 > Flaw::ALL.len(), "only {caught:?}");
+}
+
 #[test]
 fn laws_have_names_of_their_own() {
     let names: BTreeSet<&str> = Law::all().iter().map(|law| law.name).collect();

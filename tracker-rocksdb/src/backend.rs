@@ -167,7 +167,7 @@ impl Tracker {
                 break;
             }
             let (key, value) = item?;
-            let (_, id) = codec::timed_record_of(&key)?;
+            let (at, id) = codec::timed_record_of(&key)?;
             if !progress.contains_key(&id.partition) {
                 progress.insert(
                     id.partition.clone(),
@@ -181,7 +181,7 @@ impl Tracker {
                 continue;
             }
             let entry = reader.entry(self.number, &id)?;
-            if entry.is_some_and(|entry| entry.may_be_purged(progress)) {
+            if entry.is_some_and(|entry| entry.at == at && entry.may_be_purged(progress)) {
                 found.push(id);
             }
         }

@@ -40,6 +40,8 @@ pub use config::Config;
 
 /// Opens the namespace in the database at the configured path, which is made (with mode 0700) where there is none.
 ///
+/// While a database is open in this process, a second namespace on its path shares it, with the first one's settings.
+///
 /// # Errors
 ///
 /// * `Config`: no path; a database of a newer format or of somebody else; a namespace of another Kafka cluster.

@@ -1,6 +1,6 @@
 //! Writing joins: order, repetition and lateness decide nothing.
 
-use std::sync::Arc;
+use std::{sync::Arc, task::Poll};
 
 use super::{
     Case, Verdict,
@@ -290,6 +290,31 @@ pub(super) async fn concurrent_writers_end_in_the_greater_version(case: Case) ->
             );
         }
     }
+    Ok(())
+}
+
+pub(super) async fn a_call_that_is_dropped_may_be_repeated(case: Case) -> Verdict {
+    let tracker = case.open().await?;
+    for round in 0..10 {
+        let slice: Vec<Entry> = (0..20).map(|n| failed(round * 100 + n, 1)).collect();
+        let mut call = tracker.record(&slice, &[]);
+        // It begins, and nobody waits for it: a timeout, or a lane that stops.
+        std::future::poll_fn(|context| {
+            let _begun = call.as_mut().poll(context);
+            Poll::Ready(())
+        })
+        .await;
+        drop(call);
+        same!(
+            tracker.record(&slice, &[]).await?,
+            [true; 20],
+            "the same slice once more"
+        );
+        let ids: Vec<RecordId> = slice.iter().map(|e| e.id.clone()).collect();
+        let found: Vec<Entry> = tracker.get(&ids).await?.into_iter().flatten().collect();
+        same!(found, slice, "after the second call");
+    }
+    tracker.ping().await?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::{
-    AttemptId, Captured, Change, Claim, Decision, Entry, Failure, Gaps, Header, Outcome, Partition, Progress,
-    Query, RecordId, Resolution, Timestamp, Version,
+    AttemptId, Captured, Change, Claim, Decision, Entry, Failure, Gaps, Header, Order, Outcome, Partition,
+    Progress, Query, RecordId, Resolution, Timestamp, Version,
 };
 
 pub(super) fn id(offset: i64) -> RecordId {
@@ -118,4 +118,11 @@ pub(super) fn query(limit: usize) -> Query {
 
 pub(super) fn offsets(entries: &[Entry]) -> Vec<i64> {
     entries.iter().map(|entry| entry.id.offset).collect()
+}
+
+pub(super) fn newest_first(limit: usize) -> Query {
+    Query {
+        order: Order::NewestFirst,
+        ..query(limit)
+    }
 }

@@ -34,6 +34,8 @@ macro_rules! same {
 
 pub mod broken;
 mod bytes;
+mod filters;
+mod flaws;
 mod joins;
 mod listing;
 mod make;

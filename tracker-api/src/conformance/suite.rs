@@ -1,4 +1,4 @@
-use super::{Law, bytes, joins, listing, namespaces, programs, purging, resolutions};
+use super::{Law, bytes, filters, joins, listing, namespaces, programs, purging, resolutions};
 
 pub(super) const LAWS: &[Law] = crate::conformance_suite! { @list (@table) };
 
@@ -37,6 +37,7 @@ macro_rules! conformance_suite {
             joins::a_failure_without_a_first_time_first_failed_when_it_was_written,
             joins::a_greater_era_starts_afresh,
             joins::concurrent_writers_end_in_the_greater_version,
+            joins::a_call_that_is_dropped_may_be_repeated,
             joins::an_empty_call_changes_nothing,
             joins::progress_keeps_the_greatest_positions_and_the_least_floor,
             joins::progress_unites_gaps,
@@ -77,10 +78,10 @@ macro_rules! conformance_suite {
             listing::the_last_page_has_no_next,
             listing::a_page_is_bounded,
             listing::a_cursor_of_the_other_order_is_refused,
-            listing::every_filter_means_what_the_query_says,
+            filters::every_filter_means_what_the_query_says,
             listing::a_listing_follows_what_is_written,
-            listing::groups_count_failures_by_cause,
-            listing::groups_look_at_filters_only,
+            filters::groups_count_failures_by_cause,
+            filters::groups_look_at_filters_only,
             purging::purge_never_takes_what_is_in_flight_or_blocking,
             purging::purge_never_takes_what_is_being_replayed,
             purging::purge_never_takes_an_open_failure,

@@ -214,31 +214,3 @@ async fn the_indexes_hold_what_the_entries_say_and_nothing_else() {
         (0, 0, 0)
     );
 }
-
-/// A call whose future is dropped runs to its end or never begins: it leaves whole batches.
-#[tokio::test]
-async fn a_dropped_call_leaves_all_of_its_slice_or_nothing() {
-    let Open { tracker, _dir } = open();
-    for round in 0..20 {
-        let slice: Vec<Entry> = (0..50).map(|n| failed(round * 1_000 + n)).collect();
-        let ids: Vec<RecordId> = slice.iter().map(|entry| entry.id.clone()).collect();
-        let mut call = tracker.record(&slice, &[]);
-        assert!(futures_poll_once(&mut call).await.is_none());
-        drop(call);
-        let found = tracker.get(&ids).await.unwrap().into_iter().flatten().count();
-        assert!(found == 0 || found == 50, "{found} of 50");
-        tracker.record(&slice, &[]).await.unwrap();
-        assert_eq!(tracker.get(&ids).await.unwrap().into_iter().flatten().count(), 50);
-    }
-}
-
-async fn futures_poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
-    std::future::poll_fn(|context| {
-        let polled = std::pin::Pin::new(&mut *future).poll(context);
-        std::task::Poll::Ready(match polled {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
-}
