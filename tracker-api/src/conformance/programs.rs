@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Programs in each run of the suite; the environment's `PROPTEST_CASES` asks for another number.
-const PROGRAMS: u32 = 40;
+const PROGRAMS: u32 = 24;
 
 #[derive(Clone, Debug)]
 enum Step {
