@@ -3,6 +3,7 @@
 //! Three kinds of threads, so that none starves another: a thread per lane, a runtime for user code, and the caller's
 //! runtime for stores and HTTP.
 
+mod fit;
 mod lanes;
 mod watch;
 
@@ -10,14 +11,17 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tracker_api::{DynTracker, Namespace, Partition};
+use tracker_api::{DynTracker, Namespace};
 
-use self::lanes::{Ended, Lanes};
+use self::{
+    fit::{fit, open},
+    lanes::{Ended, Lanes},
+};
 use crate::{
     clock::SystemClock,
     config::{self, Settings},
     http::{self, Control, Health, Info, Phase},
-    kafka::{self, ErrorKind, Instance, KafkaCustomizer, Positions, Reader},
+    kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
     lane,
     operate::{self, DataDir, Operations, Reconcile, Reconciled},
     reconcile::{self, reconcile_topic},
@@ -26,9 +30,6 @@ use crate::{
     telemetry,
     transform::Transform,
 };
-
-/// How long a start waits between two looks at a broker or store that is away.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// What a service is made of.
 pub struct Parts<T> {
@@ -282,75 +283,6 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         users: Some(users),
         _data_dir: data_dir,
     })
-}
-
-/// Whether Kafka is fit for this service; answers the cluster's id. Waits while the broker is away.
-async fn fit(
-    settings: &Settings,
-    kafka: &Arc<kafka::Settings>,
-    customizer: Option<Arc<dyn KafkaCustomizer>>,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Option<String>, Error> {
-    loop {
-        let (kafka, customizer) = (kafka.clone(), customizer.clone());
-        let source = settings.source_topic.to_string();
-        let look = move || -> kafka::Result<Vec<Partition>> {
-            let mut reader = Reader::connect(&kafka, customizer.as_deref())?;
-            tokio::runtime::Handle::current().block_on(reader.partitions(&source))
-        };
-        match tokio::task::spawn_blocking(look)
-            .await
-            .map_err(|e| Error::Failed(e.to_string()))?
-        {
-            Ok(_) => return Ok(None),
-            Err(error) if error.kind == ErrorKind::Retriable => {
-                wait(health, stop, format!("waiting for Kafka: {error}")).await?;
-            }
-            Err(error) => return Err(Error::Config(error.to_string())),
-        }
-    }
-}
-
-/// Opens a store and looks whether it can be written to. Waits while it is away.
-async fn open(
-    registry: &Registry,
-    backend: &config::Backend,
-    settings: &Settings,
-    namespace: &Namespace,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Option<DynTracker>, Error> {
-    loop {
-        let opened = registry
-            .open(&backend.name, &backend.section, namespace, &settings.data_dir)
-            .await;
-        let error = match opened {
-            Ok(None) => return Ok(None),
-            Ok(Some(tracker)) => match tracker.ping().await {
-                Ok(()) => return Ok(Some(tracker)),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        let what = format!("the store `{}` cannot be used: {error}", backend.name);
-        match error.kind() {
-            tracker_api::ErrorKind::InUse => return Err(Error::Held(what)),
-            _ if error.is_transient() => wait(health, stop, what).await?,
-            _ => return Err(Error::Config(what)),
-        }
-    }
-}
-
-async fn wait(health: &Health, stop: &CancellationToken, what: String) -> Result<(), Error> {
-    tracing::warn!("{what}");
-    health.reason(0, Some(what.clone()));
-    tokio::select! {
-        () = stop.cancelled() => return Err(Error::Stopped(what)),
-        () = tokio::time::sleep(AGAIN) => {}
-    }
-    health.reason(0, None);
-    Ok(())
 }
 
 fn guard(settings: &Settings) -> resilience::Settings {

@@ -18,8 +18,20 @@ pub enum Severity {
     Good,
     /// It works, but not as well as it might.
     Warning,
-    /// It does not work.
+    /// It does not work now, and may later without anybody's hand: a broker that is away.
+    Away,
+    /// It does not work until somebody acts.
     Fault,
+}
+
+impl Severity {
+    fn of(error: &Error) -> Self {
+        if error.kind == ErrorKind::Retriable {
+            Self::Away
+        } else {
+            Self::Fault
+        }
+    }
 }
 
 /// One thing that was looked at before the start.
@@ -137,14 +149,20 @@ fn brokers(probe: &mut Probe, reader: &Reader, settings: &Settings) -> bool {
                 .first()
                 .cloned()
                 .unwrap_or_else(|| super::verdict::of_kafka("no answer", &error).message);
-            let fix = if seen.iter().any(|line| line.to_lowercase().contains("auth")) {
+            let told = |word: &str| seen.iter().any(|line| line.to_lowercase().contains(word));
+            let severity = if told("auth") || told("ssl") {
+                Severity::Fault
+            } else {
+                Severity::Away
+            };
+            let fix = if told("auth") {
                 "Check `sasl.mechanism`, `sasl.username` and `sasl.password`"
-            } else if seen.iter().any(|line| line.to_lowercase().contains("ssl")) {
+            } else if told("ssl") {
                 "Check `security.protocol` and the certificates (`ssl.ca.location`)"
             } else {
                 "Check that Kafka runs, that `bootstrap-servers` names it, and that its advertised listeners can be reached from here"
             };
-            probe.add(Severity::Fault, what, why, fix);
+            probe.add(severity, what, why, fix);
             false
         }
     }
@@ -169,12 +187,8 @@ fn source(probe: &mut Probe, reader: &Reader, settings: &Settings, lanes: usize)
             Some(partitions)
         }
         Err(error) => {
-            probe.add(
-                Severity::Fault,
-                what,
-                error.message,
-                missing(&settings.source_topic),
-            );
+            let severity = Severity::of(&error);
+            probe.add(severity, what, error.message, missing(&settings.source_topic));
             None
         }
     }
@@ -189,7 +203,7 @@ fn target(probe: &mut Probe, reader: &Reader, topic: &str) {
             format!("{} partitions", partitions.len()),
             "",
         ),
-        Err(error) => probe.add(Severity::Fault, what, error.message, missing(topic)),
+        Err(error) => probe.add(Severity::of(&error), what, error.message, missing(topic)),
     }
 }
 
@@ -260,7 +274,7 @@ fn transactions(probe: &mut Probe, settings: &Settings, customizer: Option<&dyn 
         Err(error) => {
             let fix = "With fewer brokers than `transaction.state.log.replication.factor`, the topic of transactions cannot be made: \
                        look at the broker's log";
-            probe.add(Severity::Fault, what, error.message, fix);
+            probe.add(Severity::of(&error), what, error.message, fix);
         }
     }
 }
@@ -295,7 +309,7 @@ mod tests {
         let [only] = &found.findings[..] else {
             panic!("{found:?}");
         };
-        assert_eq!(only.severity, Severity::Fault);
+        assert_eq!(only.severity, Severity::Away);
         assert!(
             only.to_string().contains("127.0.0.1:1") && only.fix.contains("bootstrap-servers"),
             "{only}"

@@ -1,7 +1,12 @@
 use std::{
-    sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
+
+use tracker_api::Partition;
 
 /// Counters of one lane's session, for telemetry to read at any time. They only grow, but for the durations.
 #[derive(Debug, Default)]
@@ -18,7 +23,7 @@ pub struct Stats {
     offsets: AtomicU64,
     commit: AtomicU64,
     recycle: AtomicU64,
-    lag: AtomicI64,
+    lag: Mutex<Vec<(Partition, i64)>>,
 }
 
 /// Why a producer was replaced.
@@ -99,9 +104,9 @@ impl Stats {
         Duration::from_micros(self.recycle.load(Relaxed))
     }
 
-    /// Offsets between C(p) and the end of the log, over the partitions of the lane, after its last commit.
-    pub fn lag(&self) -> i64 {
-        self.lag.load(Relaxed)
+    /// Offsets between C(p) and the end of the log of each partition of the lane, after its last commit.
+    pub fn lag(&self) -> Vec<(Partition, i64)> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn counter(&self, why: Recycle) -> &AtomicU64 {
@@ -140,8 +145,8 @@ impl Stats {
         self.commit.store(micros(commit), Relaxed);
     }
 
-    pub(super) fn lags(&self, records: i64) {
-        self.lag.store(records, Relaxed);
+    pub(super) fn lags(&self, lag: Vec<(Partition, i64)>) {
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 }
 

@@ -47,6 +47,7 @@ impl Watch {
                 self.metrics.recycled(now - before, why.label());
             }
         }
+        self.metrics.lag(&self.stats.lag());
     }
 }
 
