@@ -169,3 +169,47 @@ pub trait Transform: Send + Sync + 'static {
     fn transform(&self, record: &SourceRecord)
     -> impl Future<Output = Result<Output, TransformError>> + Send;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::record;
+
+    #[test]
+    fn the_last_header_of_a_name_wins_also_when_it_is_null() {
+        let mut twice = record("v")
+            .header("h", "1")
+            .header("other", "x")
+            .header("h", "2")
+            .build();
+        assert_eq!(twice.header("h"), Some(&Bytes::from_static(b"2")));
+        assert_eq!(twice.header("H"), None);
+        twice.headers.push(Header {
+            name: Bytes::from_static(b"h"),
+            value: None,
+        });
+        assert_eq!(twice.header("h"), None);
+    }
+
+    #[test]
+    fn a_records_size_counts_key_value_and_headers() {
+        assert_eq!(
+            record("12345").key("123").header("ab", "c").build().size(),
+            5 + 3 + 3
+        );
+        assert_eq!(record("12345").tombstone().build().size(), 0);
+    }
+
+    #[test]
+    fn a_target_is_what_it_was_told_to_be() {
+        let target = TargetRecord::tombstone("k").to("topic").header("h", "v");
+        assert_eq!(
+            (target.key.as_deref(), target.value.as_deref()),
+            (Some(&b"k"[..]), None)
+        );
+        assert_eq!(target.topic.as_deref(), Some("topic"));
+        assert_eq!(target.headers.len(), 1);
+        assert_eq!(Output::from(target.clone()).records(), [target]);
+        assert_eq!(Output::Filtered.records(), []);
+    }
+}

@@ -103,7 +103,6 @@ impl<T: Transform> Pool<T> {
     }
 
     /// Threads that were given up and have not come back: each is held by a transform that does not yield.
-    #[allow(dead_code, reason = "the runtime exits after too many")]
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned.load(Relaxed)
     }
