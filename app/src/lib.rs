@@ -11,3 +11,7 @@ mod prices;
 
 pub use backends::registry;
 pub use enrich::Enrich;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/your-own-service.md")]
+mod your_own_service {}
