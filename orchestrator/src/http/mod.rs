@@ -12,6 +12,9 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use tests::PATHS;
+
 pub use control::{Control, SOCKET};
 pub use health::{Health, Phase, Verdict};
 pub use management::{listen, management};

@@ -131,7 +131,7 @@ impl Served {
     }
 }
 
-const PATHS: [&str; 8] = [
+pub(crate) const PATHS: [&str; 8] = [
     "/livez",
     "/readyz",
     "/metrics",

@@ -646,3 +646,24 @@ async fn the_socket_refuses_what_is_too_long_or_no_request() {
     }
     service.stop().await;
 }
+
+#[test]
+fn the_documentation_names_every_command_status_and_endpoint() {
+    use clap::{CommandFactory, ValueEnum};
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let mut names = Vec::new();
+    for group in Cli::command().get_subcommands() {
+        let commands = group.get_subcommands();
+        names.extend(commands.map(|command| format!("`{} {}", group.get_name(), command.get_name())));
+    }
+    assert_eq!(names.len(), 6);
+    let words = Seen::value_variants()
+        .iter()
+        .filter_map(ValueEnum::to_possible_value);
+    names.extend(words.map(|word| format!("`{}`", word.get_name())));
+    names.extend(crate::http::PATHS.iter().map(|path| format!("`{path}`")));
+    for name in names {
+        assert!(docs.contains(&name), "docs/operations.md does not name {name}");
+    }
+}

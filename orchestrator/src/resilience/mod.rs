@@ -13,6 +13,9 @@
 mod breaker;
 mod guarded;
 
+/// A store that does as it is told.
+#[cfg(test)]
+pub(crate) mod scripted;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,9 @@ mod classes;
 mod lane;
 mod store;
 
+#[cfg(test)]
+mod tests;
+
 use std::{fmt, sync::OnceLock, thread, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};

@@ -1,0 +1,116 @@
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::time;
+use tracker_api::{
+    Change, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId, Result,
+    Timestamp,
+};
+
+/// What a call to the scripted store does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Act {
+    Answer,
+    Fail(ErrorKind),
+    Hang,
+    /// Answers after a while.
+    Slow(Duration),
+    FailAfter(Duration, ErrorKind),
+}
+
+/// A store that does as it is told: the script's acts in turn, then the last one for ever.
+#[derive(Debug)]
+pub(crate) struct Scripted {
+    script: Mutex<VecDeque<Act>>,
+    then: Mutex<Act>,
+    calls: AtomicUsize,
+    pub(crate) now: AtomicUsize,
+    pub(crate) most: AtomicUsize,
+}
+
+impl Scripted {
+    pub(crate) fn new(then: Act) -> Arc<Self> {
+        Arc::new(Self {
+            script: Mutex::default(),
+            then: Mutex::new(then),
+            calls: AtomicUsize::new(0),
+            now: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn then(&self, act: Act) {
+        *self.then.lock().unwrap() = act;
+    }
+
+    pub(crate) fn first(&self, acts: impl IntoIterator<Item = Act>) {
+        self.script.lock().unwrap().extend(acts);
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+
+    async fn act<T>(&self, value: T) -> Result<T> {
+        struct Leaves<'a>(&'a AtomicUsize);
+        impl Drop for Leaves<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, SeqCst);
+            }
+        }
+        self.calls.fetch_add(1, SeqCst);
+        let now = self.now.fetch_add(1, SeqCst) + 1;
+        self.most.fetch_max(now, SeqCst);
+        let _leaves = Leaves(&self.now);
+        let act = self.script.lock().unwrap().pop_front();
+        let act = act.unwrap_or(*self.then.lock().unwrap());
+        match act {
+            Act::Answer => Ok(value),
+            Act::Fail(kind) => Err(Error::new(kind, "as told")),
+            Act::Hang => std::future::pending().await,
+            Act::Slow(time) => {
+                time::sleep(time).await;
+                Ok(value)
+            }
+            Act::FailAfter(time, kind) => {
+                time::sleep(time).await;
+                Err(Error::new(kind, "as told"))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl FailureTracker for Scripted {
+    async fn record(&self, entries: &[Entry], _: &[Progress]) -> Result<Vec<bool>> {
+        self.act(vec![true; entries.len()]).await
+    }
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        self.act(vec![true; changes.len()]).await
+    }
+    async fn progress(&self) -> Result<Vec<Progress>> {
+        self.act(vec![]).await
+    }
+    async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+        self.act(vec![None; ids.len()]).await
+    }
+    async fn list(&self, _: &Query) -> Result<Page> {
+        self.act(Page::default()).await
+    }
+    async fn groups(&self, _: &Query) -> Result<Vec<Group>> {
+        self.act(vec![]).await
+    }
+    async fn purge(&self, _: Timestamp, _: usize) -> Result<u64> {
+        self.act(0).await
+    }
+    async fn ping(&self) -> Result<()> {
+        self.act(()).await
+    }
+}
