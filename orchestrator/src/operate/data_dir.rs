@@ -304,16 +304,14 @@ mod tests {
     #[test]
     fn a_look_does_not_keep_a_holder_out() {
         let dir = tempfile::tempdir().unwrap();
-        DataDir::hold(dir.path(), None).unwrap();
-        let path = dir.path().to_owned();
+        drop(DataDir::hold(dir.path(), None).unwrap());
+        let look = File::open(dir.path().join(LOCK)).unwrap();
+        flock(&look, FlockOperation::NonBlockingLockShared).unwrap();
         let looking = thread::spawn(move || {
-            for _ in 0..2_000 {
-                DataDir::holder(&path);
-            }
+            thread::sleep(Duration::from_millis(100));
+            drop(look);
         });
-        while !looking.is_finished() {
-            DataDir::hold(dir.path(), None).unwrap();
-        }
+        DataDir::hold(dir.path(), None).unwrap();
         looking.join().unwrap();
     }
 }
