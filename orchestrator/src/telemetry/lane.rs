@@ -174,9 +174,9 @@ impl LaneMetrics {
         self.blocked.set(gauge(n));
     }
 
-    /// `n` failures were not kept since the lane began (tracking is `lightweight`).
+    /// `n` more failures were not kept (tracking is `lightweight`).
     pub fn tracker_lost(&self, n: u64) {
-        self.lost.absolute(n);
+        self.lost.increment(n);
     }
 
     /// A commit without an answer was settled: `committed`, `aborted` or `taken_over`.
@@ -274,7 +274,9 @@ mod tests {
     #[test]
     fn installing_twice_answers_with_the_same_metrics() {
         let first = super::super::install();
-        LaneMetrics::new(903).tracker_lost(4);
+        let lane = LaneMetrics::new(903);
+        lane.tracker_lost(1);
+        lane.tracker_lost(3);
         let text = super::super::install().render();
         assert_eq!(line(&text, "orch_tracker_lost_total{lane=\"903\"}"), Some(4.0));
         assert!(
