@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     pub(crate) entries: BTreeMap<RecordId, Entry>,
-    progress: BTreeMap<Partition, Progress>,
+    pub(crate) progress: BTreeMap<Partition, Progress>,
 }
 
 impl Model {
@@ -68,11 +68,6 @@ impl Model {
     /// See [`FailureTracker::progress`].
     pub fn progress(&self) -> Vec<Progress> {
         self.progress.values().cloned().collect()
-    }
-
-    #[cfg(feature = "conformance")]
-    pub(crate) fn forget_progress(&mut self, partition: &Partition) {
-        self.progress.remove(partition);
     }
 
     /// See [`FailureTracker::get`].

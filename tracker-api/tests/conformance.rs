@@ -24,6 +24,21 @@ fn each_broken_tracker_is_caught_by_the_law_that_names_its_fault() {
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
+/// A law that no fault breaks proves nothing. (One can be broken by a fault that another law names.)
+#[test]
+fn every_law_is_broken_by_some_broken_tracker() {
+    let breaks = |law: &Law, flaw: &Flaw| law.prove(Arc::new(Broken::new(*flaw))).is_err();
+    let idle: Vec<&Law> = Law::all()
+        .iter()
+        .filter(|law| {
+            let named = |flaw: &&Flaw| flaw.law() == law.name;
+            let (first, rest): (Vec<_>, Vec<_>) = Flaw::ALL.iter().partition(named);
+            !first.into_iter().chain(rest).any(|flaw| breaks(law, flaw))
+        })
+        .collect();
+    assert!(idle.is_empty(), "no flaw breaks {idle:?}");
+}
+
 /// The random programs know no fault by name, yet find most.
 #[test]
 fn random_programs_alone_catch_most_broken_trackers() {

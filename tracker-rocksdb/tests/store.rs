@@ -115,6 +115,48 @@ async fn a_process_that_holds_the_database() {
     drop(tracker);
 }
 
+#[tokio::test]
+async fn what_a_killed_process_was_told_is_durable_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tracker");
+    let mut acknowledged = Vec::new();
+    for round in 1..=5_usize {
+        let mut writer = Killed(
+            child("a_process_that_writes_until_it_is_killed", &path)
+                .spawn()
+                .unwrap(),
+        );
+        let lines = BufReader::new(writer.0.stdout.take().unwrap()).lines();
+        for line in lines.map_while(|line| line.ok()) {
+            if let Some(offset) = line.strip_prefix("durable ") {
+                acknowledged.push(offset.parse::<i64>().unwrap());
+            }
+            // Killed while it writes on: what it says after this nobody has read.
+            if acknowledged.len() >= round * 20 {
+                break;
+            }
+        }
+        writer.0.kill().unwrap();
+        writer.0.wait().unwrap();
+    }
+    assert!(acknowledged.len() >= 100, "each round wrote some");
+    let tracker = opened(&path, "orders").await.unwrap();
+    for offset in acknowledged {
+        assert!(holds(&tracker, offset).await, "entry {offset} was acknowledged");
+    }
+}
+
+#[tokio::test]
+#[ignore = "the other process of another test"]
+async fn a_process_that_writes_until_it_is_killed() {
+    let tracker = opened(&path_of_parent(), "orders").await.unwrap();
+    let first = i64::from(std::process::id()) * 1_000_000;
+    for offset in first..first + 1_000_000 {
+        tracker.record(&[entry(offset)], &[]).await.unwrap();
+        println!("durable {offset}");
+    }
+}
+
 #[test]
 fn a_full_disk_is_an_outage_that_passes() {
     let dir = tempfile::tempdir().unwrap();

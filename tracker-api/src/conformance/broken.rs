@@ -8,15 +8,15 @@ pub use super::flaws::Flaw;
 use super::{Harness, Memory};
 use crate::{
     Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace, Order,
-    Outcome, Page, Progress, Query, Result, Status, Timestamp, Version, coalesce,
+    Outcome, Page, Progress, Query, Result, Status, Timestamp,
 };
 
 /// A memory tracker with a flaw, and its harness.
 #[derive(Clone, Debug)]
 pub struct Broken {
-    flaw: Flaw,
+    pub(super) flaw: Flaw,
     memory: Arc<Memory>,
-    inner: MemoryTracker,
+    pub(super) inner: MemoryTracker,
 }
 
 impl Broken {
@@ -27,73 +27,6 @@ impl Broken {
             memory: Arc::default(),
             inner: MemoryTracker::default(),
         }
-    }
-
-    async fn one_by_one(&self, entries: &[Entry]) {
-        for new in coalesce(entries) {
-            let held = self.inner.model().entries.get(&new.id).cloned();
-            if self.flaw == Flaw::ReadsThenWrites {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            let kept = held.map_or_else(|| new.clone(), |held| self.wrong_join(held, &new));
-            self.inner.model().entries.insert(new.id.clone(), kept);
-        }
-    }
-
-    fn wrong_join(&self, held: Entry, new: &Entry) -> Entry {
-        let mut joined = held.clone();
-        joined.join(new);
-        let without_term = |v: &Version| (v.era, v.attempt, v.outcome);
-        let as_text = |v: &Version| (v.era, v.term, format!("{:x}", v.attempt.0.as_u128()), v.outcome);
-        let new_wins = match self.flaw {
-            Flaw::JoinsTheWrongWayRound => new.version <= held.version,
-            Flaw::LetsTheLastWriteWin => true,
-            Flaw::IgnoresTheTerm => without_term(&new.version) >= without_term(&held.version),
-            Flaw::ComparesAttemptsAsText => as_text(&new.version) >= as_text(&held.version),
-            _ => new.version >= held.version,
-        };
-        let winner = if new_wins { new } else { &held };
-        (joined.version, joined.at) = (winner.version, winner.at);
-        joined.failure.clone_from(&winner.failure);
-        match self.flaw {
-            Flaw::DropsCapturedBytesOnALaterWrite => joined.captured.clone_from(&winner.captured),
-            Flaw::ForgetsTheFirstFailure => joined.first_failed_at = winner.first_failed_at,
-            Flaw::KeepsBytesOfAnOlderEra => joined.captured = joined.captured.or(held.captured),
-            Flaw::LetsAResolutionOutliveItsFailure => {
-                joined
-                    .resolution
-                    .iter_mut()
-                    .for_each(|resolution| resolution.about = winner.version);
-            }
-            _ => {}
-        }
-        joined
-    }
-
-    fn mangled(&self, entry: &Entry) -> Entry {
-        let mut entry = entry.clone();
-        let mangle = |bytes: &bytes::Bytes| match self.flaw {
-            Flaw::CutsBytesAtNul => {
-                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-                bytes.slice(..end)
-            }
-            Flaw::ReadsBytesAsText => String::from_utf8_lossy(bytes).into_owned().into(),
-            _ => bytes.clone(),
-        };
-        if let Some(captured) = &mut entry.captured {
-            let values = [&mut captured.key, &mut captured.value].into_iter();
-            for value in values.chain(captured.headers.iter_mut().map(|header| &mut header.value)) {
-                *value = value.as_ref().map(mangle);
-                if self.flaw == Flaw::ReadsEmptyAsNull {
-                    value.take_if(|bytes| bytes.is_empty());
-                }
-            }
-            if self.flaw == Flaw::KeepsHeadersAsAMap {
-                captured.headers.sort();
-                captured.headers.dedup_by(|a, b| a.name == b.name);
-            }
-        }
-        entry
     }
 }
 
@@ -118,6 +51,7 @@ impl Harness for Broken {
         let held = self.memory.tracker(namespace)?;
         match self.flaw {
             Flaw::ForgetsOnReopen => *held.model() = crate::Model::default(),
+            Flaw::ForgetsProgressOnReopen => held.model().progress.clear(),
             Flaw::ForgetsResolutionsOnReopen => {
                 for entry in held.model().entries.values_mut() {
                     (entry.resolution, entry.revision) = (None, 0);
@@ -152,9 +86,23 @@ impl FailureTracker for Broken {
                     return Err(Error::new(ErrorKind::Refused, "an entry is too large"));
                 }
             }
+            Flaw::RefusesAnEmptyCall if slice.is_empty() && progress.is_empty() => {
+                return Err(Error::new(ErrorKind::Refused, "an empty list of values"));
+            }
             Flaw::OverwritesProgress => {
+                let mut model = self.inner.model();
+                progress
+                    .iter()
+                    .for_each(|row| drop(model.progress.remove(&row.partition)));
+            }
+            Flaw::JoinsProgressAcrossEras => {
+                let mut model = self.inner.model();
                 for row in progress {
-                    self.inner.model().forget_progress(&row.partition);
+                    if let Some(held) = model.progress.get_mut(&row.partition) {
+                        held.era = held.era.max(row.era);
+                        let era = held.era;
+                        held.join(&Progress { era, ..row.clone() });
+                    }
                 }
             }
             _ => {}
@@ -223,13 +171,16 @@ impl FailureTracker for Broken {
             }
             return Ok(took);
         }
-        let mut stale = Vec::new();
+        let (mut stale, mut anyway) = (Vec::new(), Vec::new());
         for change in &mut changes {
             let model = self.inner.model();
             let Some(held) = model.entries.get(&change.id) else {
                 continue;
             };
             match (self.flaw, &mut change.to) {
+                (Flaw::SkipsWhatDoesNotBlock, Some(to)) if to.decision.is_for_blocking() => {
+                    anyway.push(change.clone())
+                }
                 (Flaw::IgnoresTheRevision, _) => change.revision = held.revision,
                 (Flaw::ClaimsAnotherFailure, Some(to)) => to.about = held.version,
                 (Flaw::ForgetsADecisionAtEachRetry, Some(to)) if to.about != held.version => {
@@ -242,15 +193,28 @@ impl FailureTracker for Broken {
             .iter_mut()
             .filter(|change| stale.contains(&change.id))
             .for_each(|change| change.revision = u64::MAX);
-        self.inner.resolve(&changes).await
+        let mut took = self.inner.resolve(&changes).await?;
+        for (took, change) in took.iter_mut().zip(&changes) {
+            let unknown = !self.inner.model().entries.contains_key(&change.id);
+            *took |= anyway.contains(change) || unknown && self.flaw == Flaw::ResolvesWhatIsUnknown;
+        }
+        Ok(took)
     }
 
     async fn progress(&self) -> Result<Vec<Progress>> {
-        self.inner.progress().await
+        let mut rows = self.inner.progress().await?;
+        if self.flaw == Flaw::OrdersPartitionsAsText {
+            rows.sort_by_key(|row| row.partition.to_string());
+        }
+        Ok(rows)
     }
 
     async fn get(&self, ids: &[crate::RecordId]) -> Result<Vec<Option<Entry>>> {
-        self.inner.get(ids).await
+        let mut ids = ids.to_vec();
+        if self.flaw == Flaw::GetsInItsOwnOrder {
+            ids.sort();
+        }
+        self.inner.get(&ids).await
     }
 
     async fn list(&self, query: &Query) -> Result<Page> {
@@ -270,6 +234,12 @@ impl FailureTracker for Broken {
                     .for_each(|after| after.id = crate::Partition::new("", -1).at(0));
             }
             _ => {}
+        }
+        let foreign = after
+            .as_ref()
+            .is_some_and(|after| after.first_failed_at.is_none());
+        if self.flaw == Flaw::TakesAnyCursor && foreign && query.order == Order::NewestFirst {
+            return Ok(Page::default());
         }
         let mut page = model.list(&query)?;
         match self.flaw {
@@ -293,6 +263,10 @@ impl FailureTracker for Broken {
                     id: last.id.clone(),
                     first_failed_at: count,
                 });
+            }
+            Flaw::ListsAsManyAsAsked if query.limit > 1_000 => {
+                all.after.clone_from(&page.next);
+                page.entries.extend(model.list(&all)?.entries);
             }
             Flaw::OrdersIdsAsText if query.order == Order::Id => {
                 page.entries.sort_by_key(|entry| entry.id.to_string());
@@ -340,6 +314,17 @@ impl FailureTracker for Broken {
             gone += u64::from(!stays);
             stays
         });
+        let before = Timestamp(
+            before
+                .0
+                .saturating_add(i64::from(self.flaw == Flaw::PurgesWhatIsOfThatTime)),
+        );
+        if self.flaw == Flaw::KeepsWhatAnOlderEraLeft {
+            let known = std::mem::take(&mut self.inner.model().progress);
+            let purged = self.inner.purge(before, limit).await;
+            self.inner.model().progress = known;
+            return purged;
+        }
         let limit = if self.flaw == Flaw::PurgesWithoutLimit {
             usize::MAX
         } else {
@@ -349,6 +334,13 @@ impl FailureTracker for Broken {
     }
 
     async fn ping(&self) -> Result<()> {
+        if self.flaw == Flaw::PingsWithAnEntry {
+            let id = crate::Partition::new("ping", 0).at(0);
+            let version = super::make::version(0, 0, 0, Outcome::Received);
+            self.inner
+                .record(&[Entry::new(id, version, Timestamp(0))], &[])
+                .await?;
+        }
         self.inner.ping().await
     }
 }

@@ -102,4 +102,34 @@ flaws! {
     SharesNamespaces => namespaces_are_kept_apart,
     /// Does not look at the cluster.
     AdmitsAnyCluster => another_cluster_under_the_same_name_is_refused,
+    /// Refuses a call without entries.
+    RefusesAnEmptyCall => an_empty_call_changes_nothing,
+    /// Keeps the greatest positions of any era.
+    JoinsProgressAcrossEras => progress_of_a_greater_era_wins_whole,
+    /// Lists partitions as text orders them.
+    OrdersPartitionsAsText => progress_is_one_row_per_partition_in_order,
+    /// Keeps no progress over a reopen.
+    ForgetsProgressOnReopen => progress_survives_a_reopen,
+    /// Loses the time of the next try.
+    DropsTheNextTry => every_field_comes_back,
+    /// Has room for an era in 63 bits.
+    ReadsErasAsSigned => numbers_come_back_unchanged_to_their_bounds,
+    /// Takes two topics for one that differ in case alone.
+    ReadsTopicsWithoutCase => topics_with_odd_names_are_kept_apart,
+    /// Answers in the order of ids.
+    GetsInItsOwnOrder => get_answers_in_the_order_it_was_asked,
+    /// Says that a skip took on a record that does not block.
+    SkipsWhatDoesNotBlock => only_what_is_blocking_can_be_retried_or_skipped,
+    /// Says that a change of an unknown record took.
+    ResolvesWhatIsUnknown => an_unknown_record_is_not_resolved,
+    /// Gives a page of any size.
+    ListsAsManyAsAsked => a_page_is_bounded,
+    /// Reads a cursor of the other order as the end.
+    TakesAnyCursor => a_cursor_of_the_other_order_is_refused,
+    /// Purges what was written at the time itself.
+    PurgesWhatIsOfThatTime => purge_takes_only_what_was_written_before,
+    /// Keeps for ever what a reset left unfinished.
+    KeepsWhatAnOlderEraLeft => purge_takes_what_an_older_era_left,
+    /// Leaves an entry at each ping.
+    PingsWithAnEntry => a_healthy_store_answers_a_ping,
 }

@@ -40,9 +40,11 @@ mod joins;
 mod listing;
 mod make;
 mod namespaces;
+mod positions;
 mod programs;
 mod purging;
 mod resolutions;
+mod wrong;
 
 mod suite;
 

@@ -1,4 +1,4 @@
-use super::{Law, bytes, filters, joins, listing, namespaces, programs, purging, resolutions};
+use super::{Law, bytes, filters, joins, listing, namespaces, positions, programs, purging, resolutions};
 
 pub(super) const LAWS: &[Law] = crate::conformance_suite! { @list (@table) };
 
@@ -39,10 +39,10 @@ macro_rules! conformance_suite {
             joins::concurrent_writers_end_in_the_greater_version,
             joins::a_call_that_is_dropped_may_be_repeated,
             joins::an_empty_call_changes_nothing,
-            joins::progress_keeps_the_greatest_positions_and_the_least_floor,
-            joins::progress_unites_gaps,
-            joins::progress_of_a_greater_era_wins_whole,
-            joins::progress_is_one_row_per_partition_in_order,
+            positions::progress_keeps_the_greatest_positions_and_the_least_floor,
+            positions::progress_unites_gaps,
+            positions::progress_of_a_greater_era_wins_whole,
+            positions::progress_is_one_row_per_partition_in_order,
             bytes::bytes_with_nul_come_back_unchanged,
             bytes::bytes_that_are_not_utf8_come_back_unchanged,
             bytes::empty_is_not_null,

@@ -1,0 +1,88 @@
+//! How a broken tracker joins and what it makes of bytes.
+
+use std::time::Duration;
+
+use super::broken::{Broken, Flaw};
+use crate::{Entry, Partition, Version, coalesce};
+
+impl Broken {
+    pub(super) async fn one_by_one(&self, entries: &[Entry]) {
+        for new in coalesce(entries) {
+            let held = self.inner.model().entries.get(&new.id).cloned();
+            if self.flaw == Flaw::ReadsThenWrites {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let kept = held.map_or_else(|| new.clone(), |held| self.wrong_join(held, &new));
+            self.inner.model().entries.insert(new.id.clone(), kept);
+        }
+    }
+
+    fn wrong_join(&self, held: Entry, new: &Entry) -> Entry {
+        let mut joined = held.clone();
+        joined.join(new);
+        let without_term = |v: &Version| (v.era, v.attempt, v.outcome);
+        let as_text = |v: &Version| (v.era, v.term, format!("{:x}", v.attempt.0.as_u128()), v.outcome);
+        let new_wins = match self.flaw {
+            Flaw::JoinsTheWrongWayRound => new.version <= held.version,
+            Flaw::LetsTheLastWriteWin => true,
+            Flaw::IgnoresTheTerm => without_term(&new.version) >= without_term(&held.version),
+            Flaw::ComparesAttemptsAsText => as_text(&new.version) >= as_text(&held.version),
+            _ => new.version >= held.version,
+        };
+        let winner = if new_wins { new } else { &held };
+        (joined.version, joined.at) = (winner.version, winner.at);
+        joined.failure.clone_from(&winner.failure);
+        match self.flaw {
+            Flaw::DropsCapturedBytesOnALaterWrite => joined.captured.clone_from(&winner.captured),
+            Flaw::ForgetsTheFirstFailure => joined.first_failed_at = winner.first_failed_at,
+            Flaw::KeepsBytesOfAnOlderEra => joined.captured = joined.captured.or(held.captured),
+            Flaw::LetsAResolutionOutliveItsFailure => {
+                joined
+                    .resolution
+                    .iter_mut()
+                    .for_each(|resolution| resolution.about = winner.version);
+            }
+            _ => {}
+        }
+        joined
+    }
+
+    pub(super) fn mangled(&self, entry: &Entry) -> Entry {
+        let mut entry = entry.clone();
+        match self.flaw {
+            Flaw::ReadsErasAsSigned => entry.version.era = entry.version.era.min(i64::MAX.unsigned_abs()),
+            Flaw::DropsTheNextTry => entry
+                .failure
+                .iter_mut()
+                .for_each(|failure| failure.next_try = None),
+            Flaw::ReadsTopicsWithoutCase => {
+                let partition = &entry.id.partition;
+                entry.id =
+                    Partition::new(partition.topic.to_lowercase(), partition.number).at(entry.id.offset);
+            }
+            _ => {}
+        }
+        let mangle = |bytes: &bytes::Bytes| match self.flaw {
+            Flaw::CutsBytesAtNul => {
+                let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+                bytes.slice(..end)
+            }
+            Flaw::ReadsBytesAsText => String::from_utf8_lossy(bytes).into_owned().into(),
+            _ => bytes.clone(),
+        };
+        if let Some(captured) = &mut entry.captured {
+            let values = [&mut captured.key, &mut captured.value].into_iter();
+            for value in values.chain(captured.headers.iter_mut().map(|header| &mut header.value)) {
+                *value = value.as_ref().map(mangle);
+                if self.flaw == Flaw::ReadsEmptyAsNull {
+                    value.take_if(|bytes| bytes.is_empty());
+                }
+            }
+            if self.flaw == Flaw::KeepsHeadersAsAMap {
+                captured.headers.sort();
+                captured.headers.dedup_by(|a, b| a.name == b.name);
+            }
+        }
+        entry
+    }
+}
