@@ -99,3 +99,14 @@ pub fn is_unknown_topic(error: &KafkaError) -> bool {
         Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
     )
 }
+
+/// Deletes topics, as well as it can.
+pub fn delete_topics(bootstrap: &str, names: &[&str]) {
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let admin = client(bootstrap).create::<AdminClient<DefaultClientContext>>();
+    if let Ok(admin) = admin
+        && let Err(error) = wait(admin.delete_topics(names, &options)).and_then(|answer| Ok(answer?))
+    {
+        eprintln!("testkit: {} could not be deleted: {error}", names.join(", "));
+    }
+}

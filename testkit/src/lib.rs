@@ -9,11 +9,15 @@
 pub mod admin;
 pub mod broker;
 pub mod check;
+pub mod demo;
+pub mod faults;
 pub mod orders;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod reader;
 pub mod seed;
+pub mod service;
 
 pub use broker::Broker;
 

@@ -180,6 +180,61 @@ pub fn committed_with_notes(
     }
 }
 
+/// How far a group is, asked again and again.
+pub struct Progress {
+    reader: BaseConsumer,
+    topic: String,
+    asked: TopicPartitionList,
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress")
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Progress {
+    /// Of `group` in `topic`.
+    pub fn of(bootstrap: &str, group: &str, topic: &str) -> Result<Self> {
+        let reader: BaseConsumer = config(bootstrap, "read_committed")
+            .set("group.id", group)
+            .create()?;
+        let mut asked = TopicPartitionList::new();
+        for partition in partitions(&reader, topic)? {
+            asked.add_partition(topic, partition);
+        }
+        Ok(Self {
+            reader,
+            topic: topic.to_owned(),
+            asked,
+        })
+    }
+
+    /// Records of the topic that are not behind the group's offset; all of them while it has none or does not answer.
+    pub fn left(&mut self) -> Result<i64> {
+        let committed = self
+            .reader
+            .committed_offsets(self.asked.clone(), Duration::from_secs(2))
+            .ok();
+        let mut left = 0;
+        for element in self.asked.elements() {
+            let (low, high) = self
+                .reader
+                .fetch_watermarks(&self.topic, element.partition(), CALL)?;
+            let stands = committed
+                .as_ref()
+                .and_then(|c| c.find_partition(&self.topic, element.partition()));
+            left += match stands.map(|s| s.offset()) {
+                Some(Offset::Offset(stands)) => high - stands,
+                _ => high - low,
+            };
+        }
+        Ok(left)
+    }
+}
+
 /// The numbers of a topic's partitions.
 pub fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i32>> {
     let metadata = consumer.fetch_metadata(Some(topic), CALL)?;

@@ -1,10 +1,8 @@
 //! What the broker is told. Chosen for tests: one replica of everything, few internal partitions, no waiting for members.
 
-use std::{net::TcpListener, path::Path};
+use std::path::Path;
 
-use rand::Rng;
-
-use crate::Result;
+use crate::{Result, ports};
 
 /// The ports of one broker.
 #[derive(Clone, Copy, Debug)]
@@ -18,24 +16,12 @@ pub(super) struct Ports {
 impl Ports {
     pub(super) fn free() -> Result<Self> {
         Ok(Self {
-            clients: free_port()?,
-            behind: free_port()?,
-            front: free_port()?,
-            controller: free_port()?,
+            clients: ports::free()?,
+            behind: ports::free()?,
+            front: ports::free()?,
+            controller: ports::free()?,
         })
     }
-}
-
-/// Below the range from which the kernel takes ports for outgoing connections, so that none is taken between our look and its use.
-fn free_port() -> Result<u16> {
-    let mut random = rand::rng();
-    for _ in 0..1_000 {
-        let port = random.random_range(15_000..32_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    Err("no free port between 15000 and 32000 on 127.0.0.1".into())
 }
 
 pub(super) fn properties(folder: &Path, ports: Ports) -> String {

@@ -309,7 +309,7 @@ impl<'a> Orders<'a> {
     /// Per source partition and key, the outputs of one target partition must follow their inputs. A repeated one is a
     /// duplicate, not disorder.
     fn check_order(&self, verdict: &mut Verdict, source: &Topic, topic: &Topic) {
-        let mut newest: HashMap<(i32, i32, Option<&[u8]>), (i64, usize)> = HashMap::new();
+        let mut newest = HashMap::new();
         let mut seen = HashSet::new();
         for record in &topic.records {
             let Some(number) = self.number(source, record) else {

@@ -1,0 +1,81 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tracker_api::{
+    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId,
+    Result, Timestamp,
+};
+
+use super::{Switch, Tracker};
+
+/// A tracker with faults.
+#[derive(Debug)]
+pub struct FaultyTracker {
+    inner: DynTracker,
+    switch: Switch,
+}
+
+impl FaultyTracker {
+    /// Wraps `inner`.
+    pub fn new(inner: DynTracker, switch: Switch) -> Self {
+        Self { inner, switch }
+    }
+
+    async fn call<T: Send>(&self, work: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let faults = self.switch.now();
+        let away = || {
+            Error::new(
+                ErrorKind::Unavailable,
+                "the store is away: a fault of the test kit",
+            )
+        };
+        match faults.tracker {
+            Tracker::Fine => work.await,
+            Tracker::Fails => Err(away()),
+            Tracker::Slow => {
+                tokio::time::sleep(Duration::from_millis(faults.tracker_ms)).await;
+                work.await
+            }
+            Tracker::Hangs => std::future::pending().await,
+            Tracker::Forgets => {
+                work.await?;
+                Err(away())
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl FailureTracker for FaultyTracker {
+    async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
+        self.call(self.inner.record(entries, progress)).await
+    }
+
+    async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
+        self.call(self.inner.resolve(changes)).await
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>> {
+        self.call(self.inner.progress()).await
+    }
+
+    async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
+        self.call(self.inner.get(ids)).await
+    }
+
+    async fn list(&self, query: &Query) -> Result<Page> {
+        self.call(self.inner.list(query)).await
+    }
+
+    async fn groups(&self, query: &Query) -> Result<Vec<Group>> {
+        self.call(self.inner.groups(query)).await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call(self.inner.purge(before, limit)).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.call(self.inner.ping()).await
+    }
+}
