@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     let outcome = match Line::parse().command {
         Command::Broker => with_runtime(watchdog::run()).map(|()| ExitCode::SUCCESS),
         Command::Seed(options) => seed(&options),
-        Command::Check(options) => check(options),
+        Command::Check(options) => check(&options),
         Command::Proxy(options) => proxy(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Serve { arguments } => serve(&arguments),
@@ -134,7 +134,7 @@ fn seed(options: &SeedOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(options: CheckOptions) -> Result<ExitCode> {
+fn check(options: &CheckOptions) -> Result<ExitCode> {
     let targets: Vec<&str> = options.targets.iter().map(String::as_str).collect();
     let mut check = Check::new(
         &options.bootstrap,

@@ -1,5 +1,7 @@
 //! The kit itself, on a real broker: its checker must see what is wrong, its proxy must make a late request really late.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends here")]
+
 #[path = "kit/copier.rs"]
 mod copier;
 
