@@ -1,0 +1,22 @@
+//! The service as a real process against a real broker, judged by a reader of the kit's own. One test after the other:
+//! each takes the machine for itself.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test ends here"
+)]
+
+#[path = "end_to_end/atomic.rs"]
+mod atomic;
+#[path = "end_to_end/drain.rs"]
+mod drain;
+#[path = "end_to_end/group.rs"]
+mod group;
+#[path = "end_to_end/late.rs"]
+mod late;
+#[path = "end_to_end/scene.rs"]
+mod scene;
+#[path = "end_to_end/store.rs"]
+mod store;
