@@ -179,22 +179,28 @@ impl Scene {
         done.extend(keys(&self.plan.priority));
         let mut known = BTreeSet::new();
         for plan in plans {
+            let store = plan.folder.file_name().unwrap().display();
             for entry in self.failures(plan, "all") {
                 let id = entry["id"].as_str().unwrap().to_owned();
                 match entry["status"].as_str().unwrap() {
                     "open" => {
                         assert!(
                             dead.contains(&id),
-                            "{id} is said to have failed, and has no dead letter: {entry}"
+                            "store {store}: {id} is said to have failed, and has no dead letter: {entry}"
                         );
                         assert!(
                             !done.contains(&id),
-                            "{id} is said to have failed, and was enriched: {entry}"
+                            "store {store}: {id} is said to have failed, and was enriched: {entry}"
                         );
                         known.insert(id);
                     }
-                    "succeeded" => assert!(done.contains(&id), "{id} is said to have succeeded: {entry}"),
-                    other => panic!("{id} is still {other} after all is done and reconciled: {entry}"),
+                    "succeeded" => assert!(
+                        done.contains(&id),
+                        "store {store}: {id} is said to have succeeded, and was not enriched: {entry}"
+                    ),
+                    other => panic!(
+                        "store {store}: {id} is still {other} after all is done and reconciled: {entry}"
+                    ),
                 }
             }
         }
