@@ -137,7 +137,7 @@ fn tax_percent(country: &str) -> Result<Decimal, TransformError> {
         "JP" => dec!(10.0),
         "KW" | "US" => dec!(0.0),
         "NL" => dec!(21.0),
-        "SE" => dec!(25.0),
+        "NO" | "SE" => dec!(25.0),
         _ => return Err(unknown("unknown_country", country)),
     })
 }

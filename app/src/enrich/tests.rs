@@ -289,6 +289,15 @@ fn what_is_not_in_our_tables_is_named_and_only_a_missing_rate_is_worth_a_retry()
         assert_eq!((why.class.as_ref(), why.retryable), (class, retryable));
         assert!(why.message.contains(value), "{why}");
     }
+    let oslo = order(|order| {
+        order["country"] = json!("NO");
+        order["currency"] = json!("NOK");
+    });
+    assert_eq!(
+        class(oslo),
+        "rate_unavailable",
+        "a Norwegian order lacks nothing but the rate"
+    );
     let why = outcome(order(|order| order["lines"][0]["sku"] = json!("BOAT\n"))).unwrap_err();
     assert_eq!(
         why,
