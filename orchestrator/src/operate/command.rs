@@ -110,9 +110,9 @@ pub struct Decide {
     /// Why, for whoever reads it later: 5 to 500 characters.
     #[arg(long)]
     pub reason: String,
-    /// Who decides.
-    #[arg(long, env = "USER", default_value = "unknown")]
-    pub actor: String,
+    /// Who decides; the user's name or number if it is not said.
+    #[arg(long, env = "USER")]
+    pub actor: Option<String>,
     /// Only if the record still has this revision (`failures show` says it).
     #[arg(long)]
     pub revision: Option<u64>,
@@ -224,10 +224,14 @@ impl Decide {
     fn said(&self) -> Resolve {
         Resolve {
             reason: self.reason.clone(),
-            actor: self.actor.clone(),
+            actor: self.actor.clone().unwrap_or_else(user),
             revision: self.revision,
         }
     }
+}
+
+fn user() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
 }
 
 fn print<T: Serialize>(

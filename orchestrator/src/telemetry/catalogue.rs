@@ -92,7 +92,7 @@ catalogue! {
     BLOCKED: Kind::Gauge, "orch_blocked_partitions", "partitions", ["lane"],
         "Partitions that stand at a failing record";
     LAST_PROGRESS: Kind::Gauge, "orch_last_progress_timestamp_seconds", "seconds", ["lane"],
-        "When the lane last committed, in seconds since the epoch";
+        "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],
         "Failures that a lightweight tracker did not keep";
     TRACKER_CALLS: Kind::Counter, "orch_tracker_calls_total", "calls", ["operation", "outcome"],

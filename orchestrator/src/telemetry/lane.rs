@@ -69,7 +69,11 @@ impl LaneMetrics {
     pub fn new(lane: usize) -> Self {
         let lane = lane.to_string();
         let labels: &[(&'static str, &str)] = &[("lane", &lane)];
+        let last_progress = LAST_PROGRESS.gauge(labels);
+        // A lane that has had nothing to do yet is not one that has stood still since 1970.
+        last_progress.set(now());
         Self {
+            last_progress,
             ok: RECORDS_OK.counter(labels),
             batches: BATCH_OK.counter(labels),
             records_in: RECORDS_IN.counter(labels),
@@ -84,7 +88,6 @@ impl LaneMetrics {
             commit: COMMIT_TIME.histogram(labels),
             in_flight: IN_FLIGHT.gauge(labels),
             blocked: BLOCKED.gauge(labels),
-            last_progress: LAST_PROGRESS.gauge(labels),
             lost: TRACKER_LOST.counter(labels),
             lag: Mutex::default(),
             transforming: Mutex::default(),
@@ -110,8 +113,7 @@ impl LaneMetrics {
         if counts.records_in > 0 {
             self.record_time.record(share(whole, counts.records_in));
         }
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        self.last_progress.set(now.unwrap_or_default().as_secs_f64());
+        self.last_progress.set(now());
     }
 
     /// An attempt came to nothing.
@@ -187,6 +189,11 @@ impl LaneMetrics {
     }
 }
 
+fn now() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
+}
+
 fn share(of: Duration, records: u64) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "exact below 2^53 records")]
     let records = records as f64;
@@ -214,6 +221,11 @@ mod tests {
     fn a_commit_publishes_what_it_did() {
         let renderer = super::super::install();
         let lane = LaneMetrics::new(901);
+        let began = line(
+            &renderer.render(),
+            "orch_last_progress_timestamp_seconds{lane=\"901\"}",
+        );
+        assert!(began > Some(1.6e9), "{began:?}");
         lane.transformed(10, Duration::from_millis(20));
         let counts = Counts {
             records_in: 10,
