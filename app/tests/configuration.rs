@@ -55,3 +55,9 @@ fn a_store_that_is_not_built_in_is_refused_with_the_known_ones() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("rocksdb"), "{told}");
 }
+
+#[test]
+fn the_configuration_of_the_readme_is_valid() {
+    let output = check(include_str!("../../README.md"), "readme", "");
+    assert!(output.status.success(), "{output:?}");
+}
