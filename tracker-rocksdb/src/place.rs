@@ -101,7 +101,18 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    let made: Vec<&Path> = path.ancestors().take_while(|made| !made.exists()).collect();
+    builder.create(path)?;
+    // What is synced into a directory that a power cut unmakes is not durable.
+    for parent in made.iter().filter_map(|made| made.parent()) {
+        let parent = if parent.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            parent
+        };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// RocksDB has a lock of its own, but it cannot say who holds it; ours can, and does not ask for the error's text.

@@ -154,6 +154,7 @@ impl Store {
         drop(held.take());
         *held = Some(open_database(&self.options, &self.config, self.path())?);
         self.stuck.store(false, Ordering::Release);
+        tracing::info!(path = %self.path().display(), "the database was opened again after a failed write");
         Ok(())
     }
 
