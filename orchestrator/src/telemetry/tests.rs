@@ -60,7 +60,6 @@ fn whatever_is_named_like_a_metric_is_in_the_catalogue() {
     for dir in [
         "orchestrator",
         "app",
-        "testkit",
         "tracker-api",
         "deploy",
         "observability",
