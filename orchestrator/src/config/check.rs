@@ -7,7 +7,9 @@ use tracker_api::RecordId;
 use super::{
     clients, protected,
     report::{Origin, Report},
-    settings::{Backend, Batch, Kafka, Payload, Properties, Retry, Settings, Store, Transforms},
+    settings::{
+        Backend, Batch, Kafka, Payload, Properties, Retry, Settings, Store, Transforms, default_concurrency,
+    },
     units::show,
     words::{FailureMode, Tracking},
     written::Written,
@@ -71,7 +73,7 @@ impl Checks<'_> {
             failure_mode: written.failure_mode,
             tracking,
             store,
-            concurrency: whole(written.concurrency),
+            concurrency: written.concurrency.map_or_else(default_concurrency, whole),
             batch: Batch {
                 records: whole(written.batch_records),
                 bytes: written.batch_bytes.0,
@@ -135,7 +137,7 @@ impl Checks<'_> {
     }
 
     fn bounds(&mut self, w: &Written) {
-        self.range("concurrency", w.concurrency, 1, 64);
+        self.range("concurrency", w.concurrency.unwrap_or(1), 1, 64);
         self.range("batch-records", w.batch_records, 1, 100_000);
         if !((1 << 10)..=(256 << 20)).contains(&w.batch_bytes.0) {
             self.wrong(

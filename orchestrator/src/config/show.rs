@@ -35,6 +35,7 @@ pub(crate) fn shown(
     }
     // What was derived from other keys.
     all.insert("namespace".into(), settings.namespace.clone().into());
+    all.insert("concurrency".into(), settings.concurrency.into());
     all.insert("tracking".into(), settings.tracking.as_str().into());
     let store = &settings.store;
     let backends = [Some(&store.backend), store.fallback.as_ref()];

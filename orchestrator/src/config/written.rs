@@ -4,7 +4,6 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    settings::default_concurrency,
     units::{Millis, Size, Span},
     words::{FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload, Tracking},
 };
@@ -36,7 +35,7 @@ pub(crate) struct Written {
     /// The backend that keeps the failures of an outage until the store is back. Without it there is none.
     pub(crate) fallback: Option<String>,
     /// Lanes in this process, 1 to 64: each a thread with a consumer and a producer. By default one per core, at most 4.
-    pub(crate) concurrency: u64,
+    pub(crate) concurrency: Option<u64>,
     /// Records in one transaction, at most; 1 to 100000.
     pub(crate) batch_records: u64,
     /// Bytes of input in one transaction, at most; 1KiB to 256MiB.
@@ -134,7 +133,7 @@ impl Default for Written {
             failure_mode: FailureMode::default(),
             on_store_failure: OnStoreFailure::default(),
             fallback: None,
-            concurrency: default_concurrency() as u64,
+            concurrency: None,
             batch_records: 5_000,
             batch_bytes: Size(4 << 20),
             batch_min_delay: Span::millis(2),
