@@ -1,5 +1,5 @@
 //! The commands `failures …` and `tracker …`. The program's command line holds these enums, finds an
-//! [`Access`](super::Access) and runs them; what they return is the exit code.
+//! [`Access`] and runs them; what they return is the exit code.
 
 use std::io::{self, Write};
 

@@ -1,6 +1,6 @@
 //! What the service tells about itself in numbers.
 //!
-//! The one decision that shapes it: every metric is declared in [`catalogue`], with its unit, its labels and its help
+//! The one decision that shapes it: every metric is declared in [`CATALOGUE`], with its unit, its labels and its help
 //! text, and nothing else in the workspace names one. The documentation, the dashboards and the alerts are checked
 //! against that list. Labels are bounded: no key, no offset, no message ever becomes one.
 
