@@ -20,7 +20,7 @@ use super::{
     ClientSettings, Error, ErrorKind, Membership, Polled, Position, Result,
     context::{Context, Noted, answer, decline},
     copy::Copier,
-    native, verdict,
+    native, reader, verdict,
 };
 use crate::transform::SourceRecord;
 
@@ -29,6 +29,8 @@ use crate::transform::SourceRecord;
 struct Owned {
     started: bool,
     held: bool,
+    /// Where it was last started or put back to.
+    from: i64,
 }
 
 pub(super) struct Consumer {
@@ -104,10 +106,16 @@ impl Consumer {
         .collect()
     }
 
+    #[cfg(test)]
+    pub(super) fn stashed(&self) -> usize {
+        self.stash.len()
+    }
+
     /// Serves callbacks. A record that comes meanwhile opens the next poll.
     pub(super) fn serve(&mut self) -> Result<()> {
         let mut copier = Copier::new(self.topic.clone());
-        loop {
+        // Bounded: what comes without end (log lines, errors) must not keep a batch waiting.
+        for _ in 0..100 {
             match self.base.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     copier.add(&message);
@@ -115,6 +123,8 @@ impl Consumer {
                 }
                 Some(Err(error)) => self.note_error(&error),
                 None if self.context_noted() => self.answer_noted(),
+                // A log line ends a poll that does not wait, whatever stands behind it.
+                None if native::waiting(self.client()) > 0 => {}
                 None => break,
             }
         }
@@ -230,9 +240,9 @@ impl Consumer {
                 Code::AutoOffsetReset => Error {
                     kind: ErrorKind::Refused,
                     message: format!(
-                        "the offset to read next is no longer in the log of `{}` ({reason}). Records may have been deleted \
-                         before they were read: reset the group's offset of that partition to where reading is to go on",
-                        self.topic
+                        "{} ({reason}). Records were deleted before they were read, or the topic was made anew: reset the \
+                         group's offset to where reading is to go on",
+                        self.outside()
                     ),
                 },
                 code => verdict::of_code(&format!("reading `{}`", self.topic), code, &reason),
@@ -241,6 +251,39 @@ impl Consumer {
                 self.errors.push(error);
             }
         }
+    }
+
+    /// Names the partitions that cannot be read on: librdkafka does not.
+    fn outside(&self) -> String {
+        let next: BTreeMap<i32, i64> = self
+            .base
+            .position()
+            .iter()
+            .flat_map(|list| {
+                list.elements()
+                    .into_iter()
+                    .map(|e| (e.partition(), e.offset()))
+                    .collect::<Vec<_>>()
+            })
+            .filter_map(|(number, offset)| Some((number, offset.to_raw().filter(|o| *o >= 0)?)))
+            .collect();
+        let mut outside = Vec::new();
+        for (partition, owned) in self.owned.iter().filter(|(_, owned)| owned.started) {
+            let offset = next.get(&partition.number).copied().unwrap_or(owned.from);
+            let bounds = reader::bounds(self.client(), std::slice::from_ref(partition));
+            if let Ok([log]) = bounds.as_deref()
+                && (offset < log.start || offset > log.end)
+            {
+                outside.push(format!("{partition} at offset {offset}, its log holds {log:?}"));
+            }
+        }
+        if outside.is_empty() {
+            outside.push(format!("a partition of `{}`", self.topic));
+        }
+        format!(
+            "the offset to read next is not in the log of {}",
+            outside.join("; ")
+        )
     }
 
     fn check_fatal(&self) -> Result<()> {
@@ -283,6 +326,7 @@ impl Consumer {
             let started = Owned {
                 started: true,
                 held: false,
+                from: position.offset.unwrap_or(0),
             };
             self.owned.insert(position.partition.clone(), started);
         }
@@ -305,6 +349,11 @@ impl Consumer {
             .base
             .seek_partitions(positions(&at)?, Duration::from_secs(5))
             .map_err(|error| verdict::of_kafka(what, &error))?;
+        for position in &at {
+            if let Some(owned) = self.owned.get_mut(&position.partition) {
+                owned.from = position.offset.unwrap_or(0);
+            }
+        }
         for element in sought.elements() {
             element.error().map_err(|error| {
                 verdict::of_kafka(

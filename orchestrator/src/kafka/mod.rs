@@ -187,7 +187,8 @@ pub enum Aborted {
     Aborted(Error),
     /// These partitions of the attempt were revoked or lost before it began; nothing was begun.
     LostPartitions(Vec<Partition>),
-    /// The group refused our generation or member without naming a partition; nothing is committed. Poll until `Revoked` or `Lost` comes.
+    /// The group refused our generation or member without naming a partition; nothing is committed. Poll until the
+    /// membership changes; when nothing of ours is taken, all that comes may be an empty `Assigned`.
     NotMember(Error),
     /// Nobody knows yet: call [`Session::settle`], and nothing else before it answers.
     Unknown(Error),
@@ -212,7 +213,8 @@ pub enum Settled {
     reason = "a lane is one thread: its futures need not be Send"
 )]
 pub trait Session: Positions {
-    /// Waits up to `wait` for something to come, then takes what is there, up to `max` records. Returns at the first change of membership.
+    /// Waits up to `wait` for something to come, then takes what is there, up to `max` records (at least one). Returns at
+    /// the first change of membership.
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled>;
 
     /// Answers an assignment: reads each of these partitions from its offset, which must be set.

@@ -49,6 +49,12 @@ impl KafkaSession {
         stats: Arc<Stats>,
     ) -> Result<Self> {
         check_version()?;
+        if settings.source_topic.starts_with('^') {
+            return Err(Error {
+                kind: ErrorKind::Refused,
+                message: format!("`{}` is a pattern: name one source topic", settings.source_topic),
+            });
+        }
         let wanted = settings.client(ClientKind::Consumer { lane }, customizer)?;
         native::check(&wanted)?;
         let mut producer = LaneProducer::new(settings, lane, customizer, stats.clone())?;

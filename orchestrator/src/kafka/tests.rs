@@ -8,6 +8,7 @@ use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
     message::Message as _,
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use tracker_api::{AttemptId, Header, Partition};
 use uuid::Uuid;
@@ -301,6 +302,105 @@ async fn bytes_are_bytes_through_a_session() {
     assert_eq!((second.key.as_deref(), &second.value), (Some(&b""[..]), &None));
     assert_eq!((&third.key, third.value.as_deref()), (&None, Some(&b""[..])));
     assert!(third.headers.is_empty());
+}
+
+fn feed(lane: &Lane, count: usize) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &lane.settings.bootstrap_servers)
+        .create()
+        .unwrap();
+    for _ in 0..count {
+        producer
+            .send(BaseRecord::<(), str>::to("in").payload("a"))
+            .unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+/// The offsets of the next `count` records.
+async fn offsets(session: &mut KafkaSession, count: usize) -> Vec<i64> {
+    let mut offsets = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while offsets.len() < count && Instant::now() < deadline {
+        let max = (count - offsets.len()).min(2);
+        let polled = session.poll(max, Duration::from_millis(100)).await.unwrap();
+        assert!(polled.records.len() <= max);
+        offsets.extend(polled.records.iter().map(|r| r.id.offset));
+    }
+    offsets
+}
+
+fn at(offset: i64) -> Position {
+    Position {
+        partition: Partition::new("in", 0),
+        offset: Some(offset),
+        note: None,
+    }
+}
+
+#[tokio::test]
+async fn no_record_is_lost_or_repeated_by_a_transaction_a_pause_or_a_rewind() {
+    let mut lane = lane(|_| {}).await;
+    feed(&lane, 20);
+    let session = &mut lane.session;
+    assert_eq!(offsets(session, 4).await, [0, 1, 2, 3]);
+    // Each serves callbacks and finds a record that waits.
+    for next in 1..=3 {
+        assert!(session.transact(&attempt(vec![], next)).await.is_ok());
+    }
+    assert_eq!(
+        session.consumer.stashed(),
+        3,
+        "nothing waited: the test shows nothing"
+    );
+    session.hold(&[Partition::new("in", 0)], true).await.unwrap();
+    let held = session.poll(10, Duration::from_millis(300)).await.unwrap();
+    assert_eq!(held.records, []);
+    session.hold(&[Partition::new("in", 0)], false).await.unwrap();
+    assert_eq!(offsets(session, 8).await, [4, 5, 6, 7, 8, 9, 10, 11]);
+    assert!(session.transact(&attempt(vec![], 4)).await.is_ok());
+    session.rewind(&[at(2)]).await.unwrap();
+    assert_eq!(offsets(session, 18).await, (2..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_offset_that_is_not_in_the_log_is_refused_by_name() {
+    let mut lane = lane(|_| {}).await;
+    feed(&lane, 3);
+    lane.session.rewind(&[at(1_000)]).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
+        assert!(polled.records.iter().all(|r| r.id.offset < 3));
+        if let Some(error) = polled.errors.iter().find(|e| e.kind == ErrorKind::Refused) {
+            assert!(
+                error.message.contains("in:0 at offset 1000, its log holds 0..3"),
+                "{error}"
+            );
+            return;
+        }
+        assert!(Instant::now() < deadline, "nobody was told");
+    }
+}
+
+#[tokio::test]
+async fn whoever_did_not_poll_for_too_long_has_lost_its_partitions() {
+    let mut lane = lane(|settings| {
+        settings.session_timeout = Duration::from_secs(1);
+        settings.max_poll_interval = Duration::from_secs(1);
+    })
+    .await;
+    std::thread::sleep(Duration::from_millis(2_500));
+    let told = lane.session.transact(&attempt(vec![send("a")], 1)).await;
+    assert_eq!(
+        told.map(|_| ()),
+        Err(Aborted::LostPartitions(vec![Partition::new("in", 0)]))
+    );
+    let polled = lane.session.poll(1, Duration::ZERO).await.unwrap();
+    assert_eq!(
+        polled.membership,
+        [Membership::Lost(vec![Partition::new("in", 0)])]
+    );
 }
 
 /// Threads and open files of this process.

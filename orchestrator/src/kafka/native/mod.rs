@@ -19,7 +19,7 @@ mod watch;
 pub(super) use conf::check;
 pub(super) use group::GroupMetadata;
 pub(super) use producer::Producer;
-pub(super) use reading::{each_header, notes, watermark};
+pub(super) use reading::{each_header, notes, waiting, watermark};
 pub(super) use watch::Acks;
 
 use std::ffi::{CStr, c_char};

@@ -78,3 +78,17 @@ pub(in crate::kafka) fn watermark<C: ClientContext>(
     };
     (answer == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
+
+/// How many events and records wait for the next poll.
+pub(in crate::kafka) fn waiting<C: ClientContext>(consumer: &Client<C>) -> usize {
+    // SAFETY: the client lives through the calls; the handle is given back.
+    unsafe {
+        let queue = sys::rd_kafka_queue_get_consumer(consumer.native_ptr());
+        if queue.is_null() {
+            return 0;
+        }
+        let waiting = sys::rd_kafka_queue_length(queue);
+        sys::rd_kafka_queue_destroy(queue);
+        waiting
+    }
+}
