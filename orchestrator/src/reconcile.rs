@@ -72,11 +72,6 @@ pub(crate) async fn reconcile(
     let (Some(committed), Some(note)) = (position.offset, Note::read(position.note.as_deref())) else {
         return Ok(report);
     };
-    let progress = tracker.progress().await?;
-    let own = progress
-        .iter()
-        .find(|p| p.partition == position.partition && p.era == note.era);
-    let floor = own.map_or(0, |p| p.floor);
     let era = if mutant::active(Mutant::ReconcileSleepsAcrossReset) {
         None
     } else {
@@ -84,7 +79,8 @@ pub(crate) async fn reconcile(
     };
     let mut query = Query {
         partition: Some(position.partition.clone()),
-        offsets: Some(floor.min(committed)..committed),
+        // Of this era, whoever wrote them: the floor says where absence begins to mean something, not where entries do.
+        offsets: Some(0..committed),
         outcomes: vec![Outcome::Received, Outcome::Failing],
         era,
         limit: PAGE,

@@ -261,15 +261,10 @@ impl Recorder {
                 attempts: vec![attempt],
                 closed,
             });
-        let confirm = if self.is_reliable() {
-            confirm.collect()
-        } else {
-            Vec::new()
-        };
         self.mark(Mark {
             entries: done.entries,
             progress: done.progress,
-            confirm,
+            confirm: confirm.collect(),
         });
     }
 

@@ -104,7 +104,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     State::Ready(prepared) => sends.extend(prepared.iter().map(|p| p.send(&value))),
                     State::Passing => {
                         passed = true;
-                        if plan.held == Held::Elsewhere && !mutant::active(Mutant::FallbackWithoutGap) {
+                        // What the store was not told before the commit, it may never be told.
+                        let in_store = plan.held == Held::Store && self.recorder.is_reliable();
+                        if !in_store && !mutant::active(Mutant::FallbackWithoutGap) {
                             gaps.add(offset..offset + 1);
                         }
                         if let (Some(topic), Some(failure)) = (&self.settings.dead_letter, &work.failure) {
