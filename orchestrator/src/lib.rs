@@ -22,7 +22,9 @@ pub use app::App;
 pub use cli::main;
 
 mod clock;
-#[allow(dead_code, reason = "hooked in by the lane, the recorder and the simulation")]
+#[allow(dead_code, reason = "some are hooked in by the simulation alone")]
 mod mutant;
 mod note;
 mod reconcile;
+#[cfg(test)]
+mod sim;

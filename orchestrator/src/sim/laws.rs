@@ -1,0 +1,413 @@
+//! The laws, checked at every commit, at every write to a store, and when all is quiet.
+//!
+//! The checker has its own reading of notes and headers: it must not agree with the loop by sharing its mistakes. The
+//! names of the laws are those of the protocol's invariants.
+
+mod quiet;
+mod reading;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use tracker_api::{Entry, MemoryTracker, Outcome, Partition, Progress, RecordId};
+
+pub(super) use self::reading::{Noted, show};
+use self::reading::{header, held, source_of};
+
+use super::{
+    fate::Fate,
+    kafka::{Kafka, Open},
+};
+use crate::{config::Tracking, kafka::Send, transform::SourceRecord};
+
+/// What the run promised.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) is_atomic: bool,
+    pub(super) tracking: Tracking,
+    pub(super) dead_letter: Option<Arc<str>>,
+}
+
+impl Rules {
+    fn is_reliable(&self) -> bool {
+        matches!(self.tracking, Tracking::Reliable | Tracking::Outbox)
+    }
+}
+
+/// What a commit made of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fact {
+    /// The attempt, as the headers and notes write it.
+    pub(super) attempt: String,
+    pub(super) failed: bool,
+}
+
+/// The stores, as they stand.
+pub(super) struct Stores<'a> {
+    pub(super) store: &'a MemoryTracker,
+    pub(super) fallbacks: &'a [MemoryTracker],
+}
+
+/// The outputs of one key of one source partition in one topic.
+type Stream = (Partition, Arc<str>, Vec<u8>);
+
+/// The checker.
+#[derive(Debug)]
+pub(super) struct Laws {
+    rules: Rules,
+    /// By era and record: what was committed.
+    pub(super) facts: BTreeMap<(u64, RecordId), Fact>,
+    /// Eras and terms that were committed, by partition, each with the greatest offset that it committed.
+    terms: BTreeMap<Partition, BTreeMap<(u64, u64), i64>>,
+    /// Where the current era of each partition began.
+    pub(super) floors: BTreeMap<Partition, i64>,
+    /// Failures whose `failed` the store has not taken yet, by the current era's partitions.
+    open: BTreeMap<RecordId, Fact>,
+    /// The last output of each key: source offset and number.
+    order: BTreeMap<Stream, (i64, usize)>,
+    /// Records whose output was refused, or whose transform was too slow, once.
+    excused: BTreeSet<RecordId>,
+    /// Records that the configuration names to be skipped.
+    pub(super) named: BTreeSet<RecordId>,
+    /// Records that an operator skipped, and in which era.
+    pub(super) resolved: BTreeSet<(u64, RecordId)>,
+    /// Whether a tool has moved an offset.
+    was_reset: bool,
+    /// What was broken.
+    pub(super) violations: Vec<String>,
+    /// Commits that passed a failure.
+    pub(super) passed: u32,
+}
+
+impl Laws {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            facts: BTreeMap::new(),
+            terms: BTreeMap::new(),
+            floors: BTreeMap::new(),
+            open: BTreeMap::new(),
+            order: BTreeMap::new(),
+            excused: BTreeSet::new(),
+            named: BTreeSet::new(),
+            resolved: BTreeSet::new(),
+            was_reset: false,
+            violations: Vec::new(),
+            passed: 0,
+        }
+    }
+
+    fn broken(&mut self, law: &str, what: impl AsRef<str>) {
+        self.violations.push(format!("{law}: {}", what.as_ref()));
+    }
+
+    /// A record's output is refused: it may fail although its fate says otherwise.
+    pub(super) fn refused(&mut self, send: &Send) {
+        self.excused.extend(source_of(send));
+    }
+
+    /// A record's transform outlasts its time.
+    pub(super) fn excuse(&mut self, id: RecordId) {
+        self.excused.insert(id);
+    }
+
+    /// Whether somebody said that this record is to be skipped.
+    pub(super) fn is_skipped(&self, era: u64, id: &RecordId) -> bool {
+        self.named.contains(id) || self.resolved.contains(&(era, id.clone()))
+    }
+
+    /// An operator's tool has moved C(p): what was before says nothing of what comes.
+    pub(super) fn reset(&mut self, partition: &Partition) {
+        self.was_reset = true;
+        self.order.retain(|(p, _, _), _| p != partition);
+        self.open.retain(|id, _| id.partition != *partition);
+    }
+
+    /// A transaction is about to be applied.
+    pub(super) fn at_commit(&mut self, kafka: &Kafka, open: &Open, stores: &Stores<'_>) {
+        let attempt = open.attempt.to_string();
+        let mut sends: BTreeMap<RecordId, Vec<&Send>> = BTreeMap::new();
+        for send in &open.sends {
+            match source_of(send) {
+                Some(id) => sends.entry(id).or_default().push(send),
+                None => self.broken("I1", format!("{attempt} sends a record without dedup key")),
+            }
+            if header(send, "orchestrator-attempt") != Some(&attempt) {
+                self.broken("I4", format!("{attempt} commits an output of another attempt"));
+            }
+        }
+        for (partition, (next, text)) in &open.offsets {
+            let before = kafka.committed.get(partition);
+            let Some(noted) = Noted::read(text) else {
+                self.broken(
+                    "note",
+                    format!("{attempt} commits {partition} with a note that is not ours: {text}"),
+                );
+                continue;
+            };
+            let from = before.map_or(*next, |(offset, _)| *offset);
+            if *next < from {
+                self.broken("I6", format!("C({partition}) goes back from {from} to {next}"));
+            }
+            let old = before.and_then(|(_, note)| Noted::read(note.as_deref()?));
+            self.check_term(
+                kafka,
+                partition,
+                before.is_none(),
+                old.as_ref(),
+                &noted,
+                from..*next,
+            );
+            for record in kafka.between(partition, &(from..*next)) {
+                let of_record = sends.remove(&record.id).unwrap_or_default();
+                self.check_record(&record, &of_record, (&attempt, &noted), stores);
+            }
+            self.check_note(partition, &noted, stores.store);
+        }
+        for id in sends.keys() {
+            self.broken(
+                "I2/I3",
+                format!("{attempt} commits outputs of {id}, which it does not pass"),
+            );
+        }
+    }
+
+    fn check_term(
+        &mut self,
+        kafka: &Kafka,
+        partition: &Partition,
+        is_first: bool,
+        old: Option<&Noted>,
+        new: &Noted,
+        step: Range<i64>,
+    ) {
+        let terms = self.terms.entry(partition.clone()).or_default();
+        let greatest = terms.keys().next_back().copied().unwrap_or_default();
+        let at = terms.entry((new.era, new.term)).or_default();
+        *at = step.end.max(*at);
+        match old {
+            Some(old) => {
+                if (new.era, new.term) < (old.era, old.term)
+                    || new.era != old.era
+                    || (new.era, new.term) < greatest
+                {
+                    self.broken("term", format!("{partition}: {old:?} is followed by {new:?}"));
+                }
+                if new.attempt <= old.attempt {
+                    self.broken(
+                        "attempt ids grow",
+                        format!("{partition}: {old:?} is followed by {new:?}"),
+                    );
+                }
+            }
+            None => {
+                if new.era <= greatest.0 {
+                    self.broken(
+                        "era",
+                        format!(
+                            "{partition}: a new era does not rise above {}: {new:?}",
+                            greatest.0
+                        ),
+                    );
+                }
+                if !step.is_empty() {
+                    self.broken(
+                        "start",
+                        format!("{partition} advances {step:?} before a start of ours is committed"),
+                    );
+                }
+                let start = kafka.bounds.get(partition).map_or(0, |b| b.start);
+                if is_first && step.end != start {
+                    self.broken(
+                        "start",
+                        format!("{partition} starts at {}, its log at {start}", step.end),
+                    );
+                }
+                self.floors.insert(partition.clone(), step.end);
+            }
+        }
+    }
+
+    fn check_record(
+        &mut self,
+        record: &SourceRecord,
+        sends: &[&Send],
+        (attempt, noted): (&str, &Noted),
+        stores: &Stores<'_>,
+    ) {
+        let id = &record.id;
+        let fate = Fate::of(record);
+        let is_dead = |send: &&&Send| Some(&send.topic) == self.rules.dead_letter.as_ref();
+        let dead = sends.iter().filter(is_dead).count();
+        let outputs: Vec<_> = sends.iter().filter(|s| !is_dead(s)).copied().collect();
+        let produced = fate.outputs() == Some(outputs.len()) && dead == 0;
+        let failed = !produced;
+        if outputs.is_empty() && failed {
+            self.check_failure(record, dead, (attempt, noted), stores);
+        } else if failed {
+            self.broken(
+                "I2/I4",
+                format!(
+                    "{attempt} commits {} outputs and {dead} dead letters of {id}, {fate:?}",
+                    outputs.len()
+                ),
+            );
+        }
+        for (i, send) in outputs.iter().enumerate() {
+            let number = format!("{}/{}", i + 1, outputs.len());
+            if outputs.len() > 1 && header(send, "orchestrator-output") != Some(&number) {
+                self.broken(
+                    "I4",
+                    format!(
+                        "{attempt}: output {number} of {id} says {:?}",
+                        header(send, "orchestrator-output")
+                    ),
+                );
+            }
+            let key = (
+                id.partition.clone(),
+                send.topic.clone(),
+                send.key.clone().unwrap_or_default().to_vec(),
+            );
+            let last = self.order.insert(key, (id.offset, i));
+            if last.is_some_and(|last| last >= (id.offset, i)) {
+                self.broken("I5", format!("{id} output {i} follows {last:?} of the same key"));
+            }
+        }
+        if produced && self.rules.tracking == Tracking::Outbox && !noted.has_gap(id.offset) {
+            let known = held(stores.store, id).is_some_and(|e| e.version.era == noted.era);
+            if !known {
+                self.broken(
+                    "outbox",
+                    format!("{attempt} passes {id}, which the store was not told of, and leaves no gap"),
+                );
+            }
+        }
+        let fact = Fact {
+            attempt: attempt.to_owned(),
+            failed,
+        };
+        if let Some(first) = self.facts.insert((noted.era, id.clone()), fact) {
+            self.broken(
+                "I2",
+                format!("{id} is passed by {attempt}, and was by {}", first.attempt),
+            );
+        }
+    }
+
+    /// A record is passed without output although its fate is not to be filtered.
+    fn check_failure(
+        &mut self,
+        record: &SourceRecord,
+        dead: usize,
+        (attempt, noted): (&str, &Noted),
+        stores: &Stores<'_>,
+    ) {
+        let id = &record.id;
+        self.passed += 1;
+        if !Fate::of(record).may_fail() && !self.excused.contains(id) && !self.is_skipped(noted.era, id) {
+            self.broken("I1", format!("{attempt} passes {id} without output: lost"));
+            return;
+        }
+        if self.rules.is_atomic && !self.is_skipped(noted.era, id) {
+            self.broken(
+                "I13",
+                format!("{attempt} passes {id}, which failed and was not resolved"),
+            );
+        }
+        if dead != usize::from(self.rules.dead_letter.is_some()) {
+            self.broken("I1", format!("{attempt} passes {id} with {dead} dead letters"));
+        }
+        if !self.rules.is_reliable() {
+            return;
+        }
+        let traced = |tracker: &MemoryTracker| {
+            held(tracker, id).is_some_and(|e| {
+                e.version.era == noted.era
+                    && e.version.outcome >= Outcome::Failing
+                    && e.version.attempt.to_string() == attempt
+                    && e.failure.is_some_and(|f| f.passes)
+            })
+        };
+        let elsewhere = stores.fallbacks.iter().any(traced) || dead > 0;
+        if !traced(stores.store) && !elsewhere {
+            self.broken(
+                "before",
+                format!("{attempt} passes {id}, whose failure is durable nowhere"),
+            );
+        } else if !traced(stores.store) && !noted.has_gap(id.offset) {
+            self.broken(
+                "gap",
+                format!("{attempt} passes {id}, whose failure the store does not hold, and leaves no gap"),
+            );
+        }
+        self.open.insert(
+            id.clone(),
+            Fact {
+                attempt: attempt.to_owned(),
+                failed: true,
+            },
+        );
+    }
+
+    /// The note says what the store has not confirmed.
+    fn check_note(&mut self, partition: &Partition, noted: &Noted, store: &MemoryTracker) {
+        let mut forgotten = Vec::new();
+        self.open.retain(|id, fact| {
+            if id.partition != *partition {
+                return true;
+            }
+            let confirmed = held(store, id)
+                .is_some_and(|e| e.version.era == noted.era && e.version.outcome == Outcome::Failed);
+            if !confirmed && !noted.names(&fact.attempt) && !noted.has_gap(id.offset) {
+                forgotten.push(format!("{id}, passed by {}", fact.attempt));
+            }
+            !confirmed
+        });
+        for what in forgotten {
+            self.broken(
+                "unconfirmed",
+                format!("the note of {} forgets {what}", noted.attempt),
+            );
+        }
+    }
+
+    /// A process asks a store to record something.
+    pub(super) fn at_write(&mut self, entries: &[Entry], progress: &[Progress]) {
+        for entry in entries {
+            let version = &entry.version;
+            let fact = self.facts.get(&(version.era, entry.id.clone()));
+            let wrong = match version.outcome {
+                Outcome::Succeeded => fact.is_none_or(|f| f.failed),
+                Outcome::Failed => fact.is_none_or(|f| !f.failed || f.attempt != version.attempt.to_string()),
+                Outcome::Received | Outcome::Failing => false,
+            };
+            if wrong {
+                self.broken("I7", format!("{} is written; committed is {fact:?}", show(entry)));
+            }
+            let terms = self.terms.get(&entry.id.partition);
+            if terms.is_none_or(|t| !t.contains_key(&(version.era, version.term))) {
+                self.broken(
+                    "term",
+                    format!("{} is written in a term that was not committed", show(entry)),
+                );
+            }
+        }
+        for progress in progress {
+            let of_era = self.terms.get(&progress.partition).into_iter().flatten();
+            let most = of_era
+                .filter(|((era, _), _)| *era == progress.era)
+                .map(|(_, at)| *at)
+                .max();
+            if most.is_none_or(|most| progress.committed > most) {
+                self.broken(
+                    "I7",
+                    format!("progress {progress:?} is written; committed is {most:?}"),
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The laws of quiet: nothing moves any more, and everything was reconciled once.
+
+use std::collections::BTreeMap;
+
+use tracker_api::{MemoryTracker, Outcome, Progress, RecordId};
+
+use super::{
+    Laws,
+    reading::{Noted, held, progress, show, source_of},
+};
+use crate::{
+    config::Tracking,
+    reconcile::visible,
+    sim::{fate::Fate, kafka::Kafka},
+    transform::SourceRecord,
+};
+
+impl Laws {
+    /// Nothing moves any more, the store is well, and everything was reconciled once. `clean`: the store never failed.
+    pub(in crate::sim) fn at_quiescence(&mut self, kafka: &Kafka, store: &MemoryTracker, clean: bool) {
+        if kafka.has_open() {
+            self.broken("I11", "a transaction is still open");
+        }
+        if !self.was_reset {
+            self.check_target(kafka);
+        }
+        if self.rules.tracking == Tracking::None {
+            return;
+        }
+        let rows = progress(store);
+        for (partition, records) in &kafka.source {
+            let Some((next, Some(text))) = kafka.committed.get(partition) else {
+                self.broken("I11", format!("{partition} has no position of ours"));
+                continue;
+            };
+            let Some(noted) = Noted::read(text) else { continue };
+            let row = rows
+                .iter()
+                .find(|row| row.partition == *partition && row.era == noted.era);
+            if self.rules.is_reliable() && row.is_none_or(|row| row.committed != *next) {
+                self.broken("I8", format!("C({partition}) is {next}, progress says {row:?}"));
+            }
+            let floor = self.floors.get(partition).copied().unwrap_or(0);
+            for record in records.iter().filter(|r| r.id.offset >= floor) {
+                let gap = noted.has_gap(record.id.offset)
+                    || row.is_some_and(|row| row.gaps.contains(record.id.offset));
+                self.check_entry(record, *next, noted.era, gap, store);
+                self.check_reader(record, noted.era, &rows, store);
+                if gap && clean && self.rules.is_reliable() {
+                    self.broken(
+                        "I8",
+                        format!("{} is unknown, and the store never failed", record.id),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Reads the target once more, as a stranger would: every record below C(p) has its outputs, or one dead letter, once.
+    fn check_target(&mut self, kafka: &Kafka) {
+        let mut found: BTreeMap<(RecordId, bool), usize> = BTreeMap::new();
+        for send in &kafka.written {
+            let is_dead = Some(&send.topic) == self.rules.dead_letter.as_ref();
+            if let Some(id) = source_of(send) {
+                *found.entry((id, is_dead)).or_default() += 1;
+            }
+        }
+        for (partition, records) in &kafka.source {
+            let next = kafka.committed.get(partition).map_or(0, |(next, _)| *next);
+            for record in records.iter().filter(|r| r.id.offset < next) {
+                let outputs = found.remove(&(record.id.clone(), false)).unwrap_or(0);
+                let dead = found.remove(&(record.id.clone(), true)).unwrap_or(0);
+                let failed = self.rules.dead_letter.is_none() || dead == 1;
+                let may_fail = Fate::of(record).may_fail()
+                    || self.excused.contains(&record.id)
+                    || self.named.contains(&record.id);
+                let done = Fate::of(record).outputs() == Some(outputs) && dead == 0;
+                let was_failed = outputs == 0 && failed && may_fail;
+                if !done && !was_failed {
+                    self.broken(
+                        "I1/I2",
+                        format!(
+                            "the target holds {outputs} outputs and {dead} dead letters of {}",
+                            record.id
+                        ),
+                    );
+                }
+            }
+        }
+        for (id, _) in found.keys() {
+            self.broken(
+                "I3",
+                format!("the target holds records of {id}, which is not passed"),
+            );
+        }
+    }
+
+    /// What the commands and the console show must not contradict what is committed now.
+    fn check_reader(&mut self, record: &SourceRecord, era: u64, rows: &[Progress], store: &MemoryTracker) {
+        let Some(fact) = self.facts.get(&(era, record.id.clone())) else {
+            return;
+        };
+        let Some(shown) = held(store, &record.id).and_then(|entry| visible(entry, rows)) else {
+            return;
+        };
+        let wrong = match shown.version.outcome {
+            Outcome::Failed => !fact.failed,
+            Outcome::Succeeded => fact.failed,
+            Outcome::Received | Outcome::Failing => false,
+        };
+        if wrong {
+            self.broken(
+                "era hides",
+                format!("a reader is shown {}; era {era} committed {fact:?}", show(&shown)),
+            );
+        }
+    }
+
+    fn check_entry(&mut self, record: &SourceRecord, next: i64, era: u64, gap: bool, store: &MemoryTracker) {
+        let id = &record.id;
+        // What an older era knew of it counts as absent.
+        let entry = held(store, id).filter(|e| e.version.era == era);
+        let outcome = entry.as_ref().map(|e| e.version.outcome);
+        let fact = self.facts.get(&(era, id.clone())).cloned();
+        let shown = entry.as_ref().map(show);
+        if id.offset >= next {
+            if matches!(outcome, Some(Outcome::Failed | Outcome::Succeeded)) {
+                self.broken("I7", format!("{shown:?} is final, and C(p) is {next}"));
+            }
+            return;
+        }
+        let Some(fact) = fact else {
+            self.broken(
+                "I1",
+                format!("{id} lies below C(p) {next} and no commit of era {era} passed it"),
+            );
+            return;
+        };
+        match outcome {
+            Some(Outcome::Failed) if !fact.failed => {
+                self.broken("I7", format!("{shown:?}, its output is committed"))
+            }
+            Some(Outcome::Succeeded) if fact.failed => {
+                self.broken("I7", format!("{shown:?}, it was passed as a failure"))
+            }
+            Some(Outcome::Failed | Outcome::Succeeded) => {}
+            _ if gap || self.rules.tracking == Tracking::Lightweight => {}
+            Some(_) => self.broken("I8", format!("{shown:?} is not settled, and C(p) is {next}")),
+            None if fact.failed => self.broken(
+                "I8",
+                format!("{id} was passed as a failure, the tracker knows nothing of it"),
+            ),
+            None if self.rules.tracking == Tracking::Outbox => {
+                self.broken("I8", format!("{id} has no entry"))
+            }
+            None => {}
+        }
+    }
+}

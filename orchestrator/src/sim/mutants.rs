@@ -1,0 +1,230 @@
+//! The tests of the test: each wrong variant of the loop breaks a law that names it, and the right one keeps it.
+//!
+//! Each draws its runs around what its mutant needs, so that a change of the loop which shifts every schedule does not
+//! blind it.
+
+use std::time::Duration;
+
+use tokio::{task::spawn_local, time::sleep};
+use tracker_api::{AttemptId, Entry, FailureTracker, Outcome, Partition, Timestamp, Version};
+
+use crate::{
+    config::{FailureMode, OnStoreFailure, Tracking},
+    mutant::{self, Mutant},
+};
+
+use super::{
+    case::Case,
+    fate::Fate,
+    faults::Step,
+    kafka::source_topic,
+    laws::Noted,
+    schedule::{Run, fated, in_paused_time, run},
+};
+
+/// The first of the drawn runs in which `mutant` breaks a law is one that holds without it, and the law is one of `laws`.
+fn caught(mutant: Mutant, laws: &[&str], tune: impl Fn(&mut Case)) {
+    const MOST: u64 = 600;
+    for seed in 0..MOST {
+        let mut case = Case::of(seed);
+        case.mode = FailureMode::SkipAndLog;
+        case.tracking = Tracking::Reliable;
+        tune(&mut case);
+        let broken = mutant::with(Some(mutant), || run(case.clone(), false)).violations;
+        let Some(first) = broken.first() else { continue };
+        println!("caught at the {}. run: {first}", seed + 1);
+        assert!(
+            laws.iter().any(|law| first.starts_with(&format!("{law}:"))),
+            "seed {seed} breaks another law first: {broken:#?}"
+        );
+        let sound = run(case, false).violations;
+        assert!(
+            sound.is_empty(),
+            "seed {seed} breaks a law without the mutant: {sound:#?}"
+        );
+        return;
+    }
+    panic!("{mutant:?} broke no law in {MOST} runs");
+}
+
+#[test]
+fn a_failure_written_only_after_its_commit_is_caught() {
+    caught(Mutant::SwapBeforeAndAfterFailure, &["before", "gap"], |case| {
+        case.bad = true
+    });
+}
+
+#[test]
+fn a_success_written_before_its_commit_is_caught() {
+    caught(Mutant::SwapAfterSuccess, &["I7"], |case| {
+        case.tracking = Tracking::Outbox
+    });
+}
+
+#[test]
+fn committing_the_last_offset_instead_of_the_next_is_caught() {
+    caught(Mutant::WrongOffset, &["I2/I3", "I7"], |_| ());
+}
+
+#[test]
+fn confirming_a_failure_of_an_aborted_attempt_is_caught() {
+    caught(Mutant::ConfirmAborted, &["I7"], |case| {
+        case.bad = true;
+        case.rate = 0.03;
+        case.bias = Some(Step::Delivered);
+    });
+}
+
+#[test]
+fn confirming_a_failure_that_was_only_stopped_before_is_caught() {
+    caught(Mutant::ConfirmStopped, &["I7"], |case| {
+        case.bad = true;
+        case.rate = 0.03;
+        case.store_rate = 0.2;
+        case.bias = Some(Step::Committed);
+    });
+}
+
+#[test]
+fn a_void_at_assignment_with_a_fresh_id_is_caught() {
+    caught(Mutant::VoidWithFreshId, &["I7", "unconfirmed", "gap"], |case| {
+        case.bad = true;
+        case.rate = 0.02;
+        case.store_rate = 0.3;
+    });
+}
+
+#[test]
+fn a_replaced_static_twin_that_wakes_is_caught_when_terms_do_not_rise() {
+    caught(
+        Mutant::TwinWithoutTerm,
+        &["I7", "before", "unconfirmed"],
+        |case| {
+            case.bad = true;
+            case.is_static = true;
+            case.rate = 0.03;
+            case.bias = Some(Step::Polled);
+            case.only = Some(2);
+        },
+    );
+}
+
+#[test]
+fn a_new_owner_that_forgets_the_notes_unconfirmed_attempts_is_caught() {
+    caught(Mutant::ForgetUnconfirmed, &["unconfirmed"], |case| {
+        case.bad = true;
+        case.rate = 0.03;
+        case.store_rate = 0.2;
+    });
+}
+
+#[test]
+fn a_reconcile_that_sleeps_across_a_reset_is_caught() {
+    caught(Mutant::ReconcileSleepsAcrossReset, &["I7"], |case| {
+        case.bad = true;
+        case.resets = true;
+        case.store_rate = 0.2;
+        case.only = Some(8);
+    });
+}
+
+#[test]
+fn an_unknown_outcome_settled_by_a_partition_that_was_not_advanced_is_caught() {
+    caught(
+        Mutant::SettleByUnadvanced,
+        &["I2/I3", "unconfirmed", "I7", "I6"],
+        |case| {
+            case.partitions = 4;
+            case.slots = 1;
+            case.rate = 0.03;
+            case.bias = Some(Step::Commit);
+        },
+    );
+}
+
+#[test]
+fn a_failure_that_only_the_fallback_holds_is_caught_without_its_gap() {
+    caught(Mutant::FallbackWithoutGap, &["gap"], |case| {
+        case.bad = true;
+        case.fallback = true;
+        case.on_store_failure = OnStoreFailure::Degrade;
+        case.storms = true;
+        case.only = Some(4);
+    });
+}
+
+#[test]
+fn an_old_eras_failure_that_hides_a_new_success_is_caught() {
+    caught(Mutant::OldEraHides, &["era hides"], |case| {
+        case.bad = true;
+        case.resets = true;
+        case.only = Some(8);
+    });
+}
+
+/// One partition; a process that owns it, and a store in which a newer term than its own has written about record 1.
+fn superseded() -> Vec<String> {
+    in_paused_time(async {
+        let mut case = Case::of(0);
+        (case.mode, case.tracking, case.slots) = (FailureMode::SkipAndLog, Tracking::Reliable, 1);
+        (case.rate, case.store_rate, case.batch, case.dead_letters) = (0.0, 0.0, 500, false);
+        let partition = Partition::new(source_topic(), 0);
+        let first = fated(&partition, 0, Fate::Outputs(1), 0);
+        let run = Run::new(case, Some([(partition.clone(), vec![first])].into()), false);
+        let append = |offset, fate| run.sim.world().kafka.append(fated(&partition, offset, fate, 0));
+        let ticking = spawn_local(run.clone().tick());
+        let (_, process) = run.start(0);
+        sleep(Duration::from_secs(2)).await;
+        let (next, note) = run.sim.world().kafka.committed[&partition].clone();
+        let noted = Noted::read(&note.unwrap_or_default()).expect("a note");
+        assert_eq!(next, 1, "the first record is passed");
+        let attempt = AttemptId::default();
+        let version = Version {
+            era: noted.era,
+            term: noted.term + 1,
+            attempt,
+            outcome: Outcome::Failing,
+        };
+        let entry = Entry::new(partition.at(1), version, Timestamp(0));
+        run.sim
+            .store
+            .record(&[entry], &[])
+            .await
+            .expect("the memory tracker takes it");
+        append(1, Fate::Rejected);
+        append(2, Fate::Outputs(1));
+        sleep(Duration::from_secs(3)).await;
+        append(3, Fate::Outputs(1));
+        run.heal().await;
+        run.end(vec![process]).await;
+        ticking.abort();
+        run.judge(false).await.violations
+    })
+}
+
+#[test]
+fn a_dropped_batch_whose_partition_is_not_rewound_is_caught() {
+    let broken = mutant::with(Some(Mutant::NoRewindOnDrop), superseded);
+    assert!(broken.iter().any(|law| law.starts_with("I1:")), "{broken:#?}");
+    assert_eq!(superseded(), Vec::<String>::new(), "without the mutant");
+}
+
+#[test]
+fn a_late_request_of_a_producer_that_is_not_recycled_is_caught() {
+    for seed in 0..300 {
+        let mut case = Case::of(seed);
+        (case.rate, case.bias, case.recycles) = (0.03, Some(Step::Commit), false);
+        let broken = run(case.clone(), false).violations;
+        let expected = |law: &String| {
+            ["I1:", "I2", "I3", "I6:"]
+                .iter()
+                .any(|name| law.starts_with(name))
+        };
+        if broken.iter().any(expected) {
+            case.recycles = true;
+            assert_eq!(run(case, false).violations, Vec::<String>::new(), "with the rule");
+            return;
+        }
+    }
+    panic!("the recycle rule was never needed");
+}

@@ -1,0 +1,162 @@
+//! What befalls the processes, the stores and the offsets while a run lasts.
+
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::time::{Instant, sleep};
+use tracker_api::{Change, Decision, FailureTracker, Outcome, Partition, Query, Resolution, Timestamp};
+
+use super::{
+    schedule::Run,
+    world::{Life, Weather, World},
+};
+
+impl Run {
+    /// Troubles a run for its span.
+    pub(super) async fn nemesis(self) {
+        let until = Instant::now() + self.case.span;
+        let mut left = self.case.records;
+        while Instant::now() < until {
+            let burst = usize::try_from(self.draw(0..20)).unwrap_or(0).min(left);
+            left -= burst;
+            self.produce(burst);
+            self.sim.stir();
+            let pause = self.draw(50..2_500);
+            sleep(Duration::from_millis(pause)).await;
+            self.strike().await;
+        }
+        self.produce(left);
+    }
+
+    async fn strike(&self) {
+        let span = Duration::from_millis(self.draw(100..20_000));
+        let drawn = self.draw(0..12);
+        match self.case.only.filter(|_| self.draw(0..2) == 0).unwrap_or(drawn) {
+            0 if self.case.rate > 0.0 => {
+                if let Some(process) = self.any(Life::Running) {
+                    self.sim.log("!!", || format!("kill p{process}"));
+                    self.sim.set_life(process, Life::Dead);
+                }
+            }
+            1 if self.case.rate > 0.0 => {
+                if let Some(process) = self.any(Life::Running) {
+                    self.sim.log("!!", || format!("freeze p{process} for {span:?}"));
+                    self.sim.freeze(process, span);
+                }
+            }
+            2 if self.case.rate > 0.0 => {
+                if let Some(process) = self.any(Life::Running) {
+                    self.sim.log("!!", || {
+                        format!("freeze p{process} for {span:?}, its twin takes over")
+                    });
+                    self.sim.freeze(process, span);
+                    self.sim.hand_over(process);
+                }
+            }
+            3 if self.case.rate > 0.0 => {
+                if let Some(process) = self.any(Life::Running) {
+                    self.sim.log("!!", || format!("evict p{process}"));
+                    self.sim.evict(process);
+                }
+            }
+            4..=5 if self.case.storms => {
+                let weather = if self.draw(0..2) == 0 {
+                    Weather::Down
+                } else {
+                    Weather::Silent
+                };
+                self.sim.log("!!", || format!("store {weather:?} for {span:?}"));
+                self.sim.world().weather = weather;
+                let run = self.clone();
+                tokio::spawn(async move {
+                    sleep(span).await;
+                    run.sim.world().weather = Weather::Fair;
+                });
+            }
+            6 if self.case.storms => self.sim.world().fallback_weather = Weather::Down,
+            7 => self.sim.world().fallback_weather = Weather::Fair,
+            8 if self.case.resets => self.reset().await,
+            9..=10 => self.operate(false).await,
+            _ => {}
+        }
+    }
+
+    /// Everybody stops, and a tool moves some offsets. Those who are frozen meanwhile know nothing of it.
+    async fn reset(&self) {
+        *self.closed.lock().unwrap() = true;
+        let processes = self.sim.world().processes.len();
+        for process in 0..processes {
+            if self.sim.life(process) == Life::Running {
+                self.sim.set_life(process, Life::Dead);
+            }
+            self.sim.evict(process);
+        }
+        let pause = self.draw(20..2_000);
+        sleep(Duration::from_millis(pause)).await;
+        let mut moved = Vec::new();
+        {
+            let mut world = self.sim.world();
+            let World { kafka, rng, laws, .. } = &mut *world;
+            kafka.group.unbalanced = true;
+            let partitions: Vec<Partition> = kafka.committed.keys().cloned().collect();
+            for partition in partitions {
+                // Kafka refuses a tool while the group is not empty; frozen ones who woke up are members again.
+                if rng.random_bool(0.6) && kafka.group.len() == 0 && !kafka.is_pending(&partition) {
+                    let to = rng.random_range(0..=kafka.end_of(&partition));
+                    kafka.reset(&partition, to);
+                    laws.reset(&partition);
+                    moved.push(format!("{partition} to {to}"));
+                }
+            }
+        }
+        self.sim
+            .log("!!", || format!("a tool moves {}", moved.join(", ")));
+        *self.closed.lock().unwrap() = false;
+    }
+
+    /// An operator decides about what blocks.
+    async fn operate(&self, all: bool) {
+        if self.sim.world().weather != Weather::Fair {
+            return;
+        }
+        let query = Query {
+            outcomes: vec![Outcome::Failing],
+            limit: 1_000,
+            ..Query::default()
+        };
+        let Ok(page) = self.sim.store.list(&query).await else {
+            return;
+        };
+        for entry in page
+            .entries
+            .into_iter()
+            .filter(|e| e.is_blocking() && e.decision() != Some(&Decision::Skip))
+        {
+            let skip = all || self.draw(0..3) == 0;
+            if !all && self.draw(0..2) == 0 {
+                continue;
+            }
+            let resolution = Resolution {
+                decision: if skip { Decision::Skip } else { Decision::Retry },
+                about: entry.version,
+                actor: "operator".to_owned(),
+                reason: "because".to_owned(),
+                at: Timestamp(0),
+            };
+            let change = Change {
+                id: entry.id.clone(),
+                revision: entry.revision,
+                to: Some(resolution),
+            };
+            let took = self.sim.store.resolve(&[change]).await;
+            if skip && took.is_ok_and(|took| took == [true]) {
+                self.sim.log("!!", || format!("skip {}", entry.id));
+                self.sim
+                    .world()
+                    .laws
+                    .resolved
+                    .insert((entry.version.era, entry.id));
+            }
+        }
+    }
+}
