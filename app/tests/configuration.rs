@@ -1,5 +1,7 @@
 //! The configurations that the documentation shows, given to the real binary.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     fs,
     path::Path,
