@@ -9,7 +9,7 @@ use tracker_api::{DynTracker, Namespace};
 use crate::{
     cli::Exit,
     config::Settings,
-    kafka::KafkaCustomizer,
+    kafka::{ClientKind, ClientSettings, KafkaCustomizer},
     registry::Registry,
     runtime::{self, Running},
     transform::Transform,
@@ -51,7 +51,21 @@ impl<T: Transform> App<T> {
         self
     }
 
-    /// Sees the settings of every Kafka client before it is created.
+    /// Sees the settings of every Kafka client before it is created. A function will do:
+    ///
+    /// ```
+    /// # use orchestrator::{App, kafka::{ClientKind, ClientSettings}, transform::{Output, SourceRecord, Transform, TransformError}};
+    /// # struct Copy;
+    /// # impl Transform for Copy {
+    /// #     async fn transform(&self, _: &SourceRecord) -> Result<Output, TransformError> { Ok(Output::Filtered) }
+    /// # }
+    /// fn tune(client: ClientKind, settings: &mut ClientSettings) {
+    ///     if let ClientKind::Producer { .. } = client {
+    ///         settings.set("compression.type", "zstd");
+    ///     }
+    /// }
+    /// let app = App::new("copier", Copy).customize(tune);
+    /// ```
     #[must_use]
     pub fn customize(mut self, customizer: impl KafkaCustomizer + 'static) -> Self {
         self.customizer = Some(Arc::new(customizer));
@@ -157,6 +171,13 @@ fn ended_with(ended: Result<(), runtime::Error>) -> Exit {
         _ => tracing::error!("{e}"),
     }
     Exit::Code(e.exit_code().into())
+}
+
+/// A function is a customizer, too.
+impl<F: Fn(ClientKind, &mut ClientSettings) + Send + Sync> KafkaCustomizer for F {
+    fn customize(&self, client: ClientKind, settings: &mut ClientSettings) {
+        self(client, settings);
+    }
 }
 
 struct Signals {

@@ -19,7 +19,7 @@ use self::{
 };
 use crate::{
     clock::SystemClock,
-    config::{self, Settings},
+    config::Settings,
     http::{self, Control, Health, Info, Phase},
     kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
     lane,

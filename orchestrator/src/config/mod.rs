@@ -4,12 +4,15 @@
 //! of built-in values, a YAML file, the environment and flags, each laid over the one before, and tells everything that is
 //! wrong at once, each with its place.
 
+mod bounds;
 mod check;
 mod clients;
 mod environment;
+mod file;
 mod keys;
 mod layer;
 mod load;
+mod names;
 mod nearest;
 mod placeholder;
 mod protected;

@@ -607,6 +607,39 @@ fn every_broken_configuration_is_answered_with_place_reason_and_nearest_name() {
 }
 
 #[test]
+fn no_file_whatever_it_holds_ends_in_a_panic() {
+    let whole = include_str!("../../../orchestrator.example.yml");
+    let text = uncommented_properties(whole);
+    for end in (0..text.len())
+        .filter(|end| text.is_char_boundary(*end))
+        .step_by(29)
+    {
+        let _ = load_with(&text[..end], &[], &[]);
+        let mangled = format!("{}\u{1f980}\t[{{${{x:-}}: &a *a\n{}", &text[..end], &text[end..]);
+        let _ = load_with(&mangled, &[], &[]);
+    }
+    for odd in [
+        "&a [*a]",
+        "? [a, b]\n: c",
+        "--- a\n--- b",
+        "- a",
+        "!!binary x",
+        "a: !t {b: c}",
+        "orchestrator: [x]",
+        "<<: {orchestrator: {}}",
+        "\u{feff}orchestrator:",
+        "%YAML 1.2\n---\n{}",
+    ] {
+        let _ = load_with(odd, &[], &[]);
+    }
+}
+
+/// The example with its properties of clients, which are only shown.
+fn uncommented_properties(text: &str) -> String {
+    text.replace("      #", "      ")
+}
+
+#[test]
 fn several_faults_are_told_together_in_the_order_of_the_file() {
     let told = bad(
         &format!("{LEAST}  concurrency: 0\n  ordring: key\n"),

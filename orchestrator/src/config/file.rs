@@ -1,0 +1,189 @@
+//! The file: keys with their places, placeholders filled in, secrets noted.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use super::{
+    keys::Key,
+    layer::Layer,
+    nearest,
+    placeholder::expand,
+    read::Reader,
+    report::{File, Origin, Report},
+    settings::Properties,
+    spring,
+    yaml::{self, Data, Node},
+};
+use crate::registry::Registry;
+
+/// Reads the file, if there is one.
+pub(super) fn read(
+    path: Option<PathBuf>,
+    variables: &BTreeMap<String, String>,
+    registry: &Registry,
+    keys: &BTreeMap<String, Key>,
+    report: &mut Report,
+) -> Layer {
+    let mut reader = Reader {
+        registry,
+        keys,
+        report,
+        layer: Layer::new("file"),
+        whole: None,
+    };
+    let Some(path) = path else {
+        return reader.layer;
+    };
+    let path = Arc::new(path);
+    let bytes = match std::fs::read(&*path) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            let (line, column) = (0, 0);
+            let origin = Origin::File { path, line, column };
+            reader
+                .report
+                .problem(Some(&origin), None, format!("the file cannot be read: {e}"));
+            return reader.layer;
+        }
+    };
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(e) => {
+            let good = &e.as_bytes()[..e.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|&&byte| byte == b'\n').count() + 1;
+            let origin = Origin::File {
+                path,
+                line,
+                column: 1,
+            };
+            reader
+                .report
+                .problem(Some(&origin), None, "this line is not UTF-8");
+            return reader.layer;
+        }
+    };
+    let parsed = yaml::read(&text);
+    let broken = parsed.is_err();
+    reader.report.file = Some(File { path, text, broken });
+    match parsed {
+        Ok(root) => roots(&mut reader, root, variables),
+        Err((at, reason)) => {
+            let origin = reader.report.at(at.unwrap_or_default());
+            reader
+                .report
+                .problem(Some(&origin), None, format!("this is not YAML: {reason}"));
+        }
+    }
+    reader.layer
+}
+
+/// The names at the top of a file.
+fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, String>) {
+    secrets(&root, &mut Vec::new(), reader);
+    fill(&mut root, &mut Vec::new(), reader, variables);
+    secrets(&root, &mut Vec::new(), reader);
+    let pairs = match root.data {
+        Data::Null => return,
+        Data::Map(pairs) => pairs,
+        Data::Text(_) | Data::List(_) => {
+            let origin = reader.report.at(root.at);
+            let reason = "keys are expected, the first of them `orchestrator:`";
+            return reader.report.problem(Some(&origin), None, reason);
+        }
+    };
+    for (mut name, node) in pairs {
+        if name.text == "orchestrator" {
+            match node.data {
+                Data::Map(pairs) => reader.root(pairs),
+                Data::Null => {}
+                _ => {
+                    let origin = reader.report.at(node.at);
+                    reader.report.problem(
+                        Some(&origin),
+                        Some("orchestrator"),
+                        "keys are expected below this one",
+                    );
+                }
+            }
+        } else if let Some(key) = name.text.strip_prefix("orchestrator.").map(str::to_owned) {
+            // As in a properties file.
+            name.text = key;
+            reader.root(vec![(name, node)]);
+        } else if spring::ROOTS.contains(&name.text.split('.').next().unwrap_or_default()) {
+            spring::read(reader, &name, node);
+        } else {
+            let keys = reader.keys.keys().map(String::as_str);
+            let reason = match nearest(&name.text, ["orchestrator"].into_iter().chain(keys)) {
+                Some("orchestrator") => "there is no such key; did you mean `orchestrator`?".to_owned(),
+                Some(near) => format!("this belongs below `orchestrator:`, as `{near}`"),
+                None => "there is no such key: everything stands below `orchestrator:`".to_owned(),
+            };
+            let origin = reader.report.at(name.at);
+            let key = name.text.escape_debug().to_string();
+            reader.report.problem(Some(&origin), Some(&key), reason);
+        }
+    }
+}
+
+/// Notes what must not be shown, by the names above it and by the types of the backends.
+fn secrets(node: &Node, path: &mut Vec<String>, reader: &mut Reader<'_>) {
+    let named = Properties::is_secret(&path.join("."));
+    let typed = matches!(path.as_slice(), [_, store, field, ..] if reader.registry.is_secret(store, field));
+    let mut note = |text: &str| {
+        if (named || typed) && !text.trim().is_empty() {
+            reader.report.secrets.extend(
+                text.lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty())
+                    .map(str::to_owned),
+            );
+        }
+    };
+    match &node.data {
+        Data::Null => {}
+        Data::Text(text) => note(text),
+        Data::List(items) => items.iter().for_each(|item| secrets(item, path, reader)),
+        Data::Map(pairs) => {
+            for (name, node) in pairs {
+                if named || typed {
+                    reader.report.secrets.push(name.text.clone());
+                }
+                path.push(name.text.clone());
+                secrets(node, path, reader);
+                path.pop();
+            }
+        }
+    }
+}
+
+/// Expands the placeholders of every value.
+fn fill(
+    node: &mut Node,
+    path: &mut Vec<String>,
+    reader: &mut Reader<'_>,
+    variables: &BTreeMap<String, String>,
+) {
+    match &mut node.data {
+        Data::Null => {}
+        Data::Text(text) if !text.contains("${") => {}
+        Data::Text(text) => match expand(text, &|name| variables.get(name).cloned()) {
+            Ok(expanded) => *text = expanded,
+            Err(reason) => {
+                let origin = reader.report.at(node.at);
+                reader
+                    .report
+                    .problem(Some(&origin), Some(&path.join(".")), reason);
+                node.data = Data::Null;
+            }
+        },
+        Data::List(items) => items
+            .iter_mut()
+            .for_each(|item| fill(item, path, reader, variables)),
+        Data::Map(pairs) => {
+            for (name, node) in pairs {
+                path.push(name.text.clone());
+                fill(node, path, reader, variables);
+                path.pop();
+            }
+        }
+    }
+}
