@@ -1,5 +1,7 @@
 //! The example file and the page about configuration know every key, and no other.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

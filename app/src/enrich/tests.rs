@@ -31,9 +31,17 @@ fn class(order: impl AsRef<[u8]>) -> String {
     outcome(order).unwrap_err().class.into_owned()
 }
 
+type Case = (
+    &'static str,
+    &'static str,
+    Option<&'static str>,
+    &'static [(&'static str, u32)],
+    [&'static str; 4],
+);
+
 #[test]
 fn orders_cost_what_a_person_computes_by_hand() {
-    let table: &[(&str, &str, Option<&str>, &[(&str, u32)], [&str; 4])] = &[
+    let table: &[Case] = &[
         // country, currency, code, lines; discount on the order, net, tax, total
         (
             "DE",
