@@ -1,6 +1,6 @@
 //! The example file and the page about configuration know every key, and no other.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
