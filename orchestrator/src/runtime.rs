@@ -10,7 +10,7 @@ mod watch;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracker_api::{DynTracker, Namespace};
 
 use self::{
@@ -100,6 +100,8 @@ pub struct Running {
     lanes: Lanes,
     ended: mpsc::UnboundedReceiver<Ended>,
     servers: Vec<JoinHandle<()>>,
+    /// Probes and commands are answered until the lanes have stopped.
+    serving: DropGuard,
     users: Option<Runtime>,
     /// Let go last: it guards the store and the identity.
     _data_dir: DataDir,
@@ -153,6 +155,7 @@ impl Running {
             outcome = Err(Error::Deadline(self.deadline));
         }
         self.health.phase(Phase::Stopped);
+        drop(self.serving);
         for server in self.servers.drain(..) {
             let _ = server.await;
         }
@@ -198,12 +201,14 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         .await
         .map_err(|e| Error::Config(e.to_string()))?;
     let management = listener.local_addr().map_err(|e| Error::Failed(e.to_string()))?;
+    let quiet = CancellationToken::new();
+    let serving = quiet.clone().drop_guard();
     let mut servers = vec![tokio::spawn(http::management(
         listener,
         health.clone(),
         renderer,
         info.clone(),
-        stop.clone(),
+        quiet.clone(),
     ))];
     tracing::info!(%management, instance = data_dir.instance(), "health and metrics are served");
 
@@ -245,7 +250,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         operations,
         health.clone(),
         info,
-        stop.clone(),
+        quiet,
     )));
 
     let users = tokio::runtime::Builder::new_multi_thread()
@@ -280,6 +285,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         lanes,
         ended,
         servers,
+        serving,
         users: Some(users),
         _data_dir: data_dir,
     })

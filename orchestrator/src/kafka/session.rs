@@ -4,7 +4,7 @@ use std::{
     ops::Range,
     sync::{Arc, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracker_api::Partition;
@@ -18,6 +18,9 @@ use super::{
 /// The oldest librdkafka whose transactions lose nothing that we know of.
 const OLDEST: (i32, &str) = (0x02_0c_01_ff, "2.12.1");
 
+/// How often the lag is looked at.
+const LAG: Duration = Duration::from_secs(1);
+
 /// One lane's consumer and producer. All calls block: a lane has a thread of its own.
 pub struct KafkaSession {
     pub(super) consumer: Consumer,
@@ -28,6 +31,8 @@ pub struct KafkaSession {
     pub(super) transaction_timeout: Duration,
     /// A call of this length may hide a request that was sent twice.
     pub(super) slow: Duration,
+    /// When the lag was last looked at.
+    lagged: Instant,
 }
 
 impl fmt::Debug for KafkaSession {
@@ -68,6 +73,7 @@ impl KafkaSession {
             stats,
             transaction_timeout: settings.transaction_timeout,
             slow,
+            lagged: Instant::now(),
         })
     }
 
@@ -117,6 +123,10 @@ impl Session for KafkaSession {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
         let polled = self.consumer.poll(max, wait)?;
         self.producer.look();
+        if self.lagged.elapsed() >= LAG {
+            self.lagged = Instant::now();
+            self.stats.lags(self.lag());
+        }
         Ok(polled)
     }
 

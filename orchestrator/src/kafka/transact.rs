@@ -260,7 +260,6 @@ fn remember(session: &mut KafkaSession, attempt: &Attempt) {
     for advance in &attempt.advance {
         session.positions.insert(advance.partition.clone(), advance.next);
     }
-    session.stats.lags(session.lag());
 }
 
 /// The next offsets with their notes. Logical offsets would be passed over in silence, so there are none.

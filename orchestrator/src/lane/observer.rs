@@ -20,7 +20,7 @@ pub(crate) trait Observer: fmt::Debug + Send + Sync {
     /// An unknown outcome was settled.
     fn settled(&self, outcome: &'static str);
     fn in_flight(&self, records: usize);
-    /// The records that stand at the front of their partitions.
+    /// The records that stand at the front of their partitions; told each second, also when there is none.
     fn blocked(&self, records: &[RecordId]);
     /// Failures that `lightweight` tracking dropped, since the start.
     fn lost(&self, failures: u64);

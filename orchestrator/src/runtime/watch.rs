@@ -47,7 +47,6 @@ impl Watch {
                 self.metrics.recycled(now - before, why.label());
             }
         }
-        self.metrics.lag(&self.stats.lag());
     }
 }
 
@@ -93,6 +92,7 @@ impl Observer for Watch {
 
     fn blocked(&self, records: &[RecordId]) {
         self.metrics.blocked(records.len());
+        self.metrics.lag(&self.stats.lag());
         let ids: Vec<String> = records.iter().map(RecordId::to_string).collect();
         self.health.note(
             self.lane,
