@@ -260,7 +260,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     /// Stops a partition whose first unfinished record has failed and is to be tried again.
     fn block(&mut self, partition: &Partition, id: AttemptId, at: Timestamp) -> Option<Entry> {
         let backoff = self.settings.backoff;
-        let jitter = id.0.as_u128() as u64;
+        let jitter = id.0.as_bytes()[15];
         let owned = self.owned.get_mut(partition)?;
         let done = owned.done();
         let version = owned.version(id, Outcome::Failing);

@@ -35,12 +35,11 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// The wait after so many tries (from 1), shortened by up to a quarter so that many do not come at once.
-    pub(crate) fn after(&self, tries: u32, jitter: u64) -> Duration {
+    pub(crate) fn after(&self, tries: u32, jitter: u8) -> Duration {
         let doubled = self
             .first
             .saturating_mul(1 << tries.saturating_sub(1).min(20))
             .min(self.most);
-        let part = u32::try_from(jitter % 256).unwrap_or(0);
-        doubled - doubled / 1_024 * part
+        doubled - doubled / 1_024 * u32::from(jitter)
     }
 }

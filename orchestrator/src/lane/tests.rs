@@ -125,6 +125,27 @@ struct Member {
     joined: bool,
 }
 
+impl Member {
+    fn take(&mut self, max: usize) -> Polled {
+        let mut polled = Polled::default();
+        let log = self.kafka.0.lock().unwrap();
+        if !self.joined {
+            self.joined = true;
+            let all = log.records.keys().cloned().collect();
+            polled.membership.push(Membership::Assigned(all));
+            return polled;
+        }
+        for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
+            let room = max - polled.records.len();
+            let new = log.records[partition].iter().skip(*at).take(room).cloned();
+            let before = polled.records.len();
+            polled.records.extend(new);
+            *at += polled.records.len() - before;
+        }
+        polled
+    }
+}
+
 impl Positions for Member {
     async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
         let log = self.kafka.0.lock().unwrap();
@@ -151,25 +172,8 @@ impl Positions for Member {
 
 impl Session for Member {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
-        let mut polled = Polled::default();
-        let kafka = self.kafka.clone();
-        let log = kafka.0.lock().unwrap();
-        if !self.joined {
-            self.joined = true;
-            polled
-                .membership
-                .push(Membership::Assigned(log.records.keys().cloned().collect()));
-            return Ok(polled);
-        }
-        for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
-            let room = max - polled.records.len();
-            let new = log.records[partition].iter().skip(*at).take(room).cloned();
-            let before = polled.records.len();
-            polled.records.extend(new);
-            *at += polled.records.len() - before;
-        }
-        drop(log);
-        if polled.records.is_empty() {
+        let polled = self.take(max);
+        if polled.records.is_empty() && polled.membership.is_empty() {
             tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
         }
         Ok(polled)
@@ -182,7 +186,7 @@ impl Session for Member {
     async fn rewind(&mut self, at: &[Position]) -> Result<()> {
         self.at.extend(
             at.iter()
-                .map(|p| (p.partition.clone(), p.offset.unwrap() as usize)),
+                .map(|p| (p.partition.clone(), usize::try_from(p.offset.unwrap()).unwrap())),
         );
         Ok(())
     }
