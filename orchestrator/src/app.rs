@@ -23,6 +23,7 @@ pub struct App<T> {
     pub(crate) transform: Arc<T>,
     pub(crate) registry: Registry,
     pub(crate) customizer: Option<Arc<dyn KafkaCustomizer>>,
+    recycle: bool,
 }
 
 impl<T: Transform> App<T> {
@@ -34,6 +35,7 @@ impl<T: Transform> App<T> {
             transform: Arc::new(transform),
             registry: Registry::default(),
             customizer: None,
+            recycle: true,
         }
     }
 
@@ -69,6 +71,15 @@ impl<T: Transform> App<T> {
     #[must_use]
     pub fn customize(mut self, customizer: impl KafkaCustomizer + 'static) -> Self {
         self.customizer = Some(Arc::new(customizer));
+        self
+    }
+
+    /// Keeps a producer of which a late request may still be under way: loses and duplicates records. Only so that a test
+    /// can show that.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_recycling(mut self) -> Self {
+        self.recycle = false;
         self
     }
 
@@ -121,6 +132,7 @@ impl<T: Transform> App<T> {
             registry: self.registry,
             transform: self.transform,
             customizer: self.customizer,
+            recycle: self.recycle,
         };
         runtime::start(parts, stop).await
     }

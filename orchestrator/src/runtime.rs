@@ -43,6 +43,9 @@ pub struct Parts<T> {
     pub transform: Arc<T>,
     /// Sees every client's settings before it is created.
     pub customizer: Option<Arc<dyn KafkaCustomizer>>,
+    /// See [`kafka::Settings::recycle`].
+    #[doc(hidden)]
+    pub recycle: bool,
 }
 
 impl<T> std::fmt::Debug for Parts<T> {
@@ -180,6 +183,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         registry,
         transform,
         customizer,
+        recycle,
     } = parts;
     let renderer = telemetry::install();
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
@@ -212,10 +216,13 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     ))];
     tracing::info!(%management, instance = data_dir.instance(), "health and metrics are served");
 
-    let kafka = Arc::new(settings.clients(Instance {
-        id: data_dir.instance().to_owned(),
-        configured: data_dir.is_configured(),
-    }));
+    let kafka = Arc::new(kafka::Settings {
+        recycle,
+        ..settings.clients(Instance {
+            id: data_dir.instance().to_owned(),
+            configured: data_dir.is_configured(),
+        })
+    });
     let cluster = fit(&settings, &kafka, customizer.clone(), &health, &stop).await?;
     let namespace = Namespace {
         name: settings.namespace.clone(),

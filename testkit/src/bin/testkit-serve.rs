@@ -5,15 +5,18 @@ use std::{process::ExitCode, sync::Arc};
 
 use orchestrator::App;
 use orders::Enrich;
-use testkit::faults::{Faulty, FaultyTracker, Switch};
+use testkit::faults::{Faulty, FaultyTracker, NO_RECYCLE, Switch};
 
 fn main() -> ExitCode {
     let switch = Switch::from_env();
     let follows = switch.clone();
     let registry = orders::registry().wrap(move |store| Arc::new(FaultyTracker::new(store, follows.clone())));
-    orchestrator::main(
-        App::new("orders-orchestrator", Faulty::new(Enrich::from_env(), switch))
-            .version(env!("CARGO_PKG_VERSION"))
-            .trackers(registry),
-    )
+    let app = App::new("orders-orchestrator", Faulty::new(Enrich::from_env(), switch))
+        .version(env!("CARGO_PKG_VERSION"))
+        .trackers(registry);
+    orchestrator::main(if std::env::var_os(NO_RECYCLE).is_some() {
+        app.without_recycling()
+    } else {
+        app
+    })
 }

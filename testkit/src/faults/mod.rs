@@ -21,6 +21,9 @@ use crate::{
 /// The variable that names the file.
 pub const VARIABLE: &str = "TESTKIT_FAULTS";
 
+/// The variable that, set to anything, switches the recycle rule off.
+pub const NO_RECYCLE: &str = "TESTKIT_NO_RECYCLE";
+
 /// What is wrong now.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -4,6 +4,8 @@ use rand::Rng;
 use testkit::{
     faults::{Faults, Poison},
     orders::{Fate, Mix},
+    reader::Progress,
+    service::Service,
 };
 
 use crate::scene::{LONG, Scene, broker, failing};
@@ -39,14 +41,29 @@ fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_r
         .key("concurrency", "2")
         .key("batch-records", "150");
     let mut random = rand::rng();
+    let mut progress = Progress::of(broker().bootstrap(), &scene.plan.group, &scene.plan.source).unwrap();
+    let mut in_the_midst = 0;
     for round in 0..10 {
         scene.seed(3_000);
-        let service = scene.plan.start().unwrap();
-        let moment = Duration::from_millis(random.random_range(100..2_500));
-        println!("kill {round} after {moment:?}");
-        std::thread::sleep(moment);
+        let before = progress.left().unwrap();
+        let mut service = scene.plan.start().unwrap();
+        let moment = if round % 3 == 0 {
+            random.random_range(50..1_500) // also while it starts
+        } else {
+            let begun = |_: &Service| Ok(progress.left()? < before);
+            service.wait_until("at work", LONG, begun).unwrap();
+            random.random_range(0..300)
+        };
+        std::thread::sleep(Duration::from_millis(moment));
         service.kill().unwrap();
+        let left = progress.left().unwrap();
+        println!("kill {round}: {before} orders to do, {left} left");
+        in_the_midst += u32::from(left > 0 && left < before);
     }
+    assert!(
+        in_the_midst >= 4,
+        "only {in_the_midst} of 10 kills met it at work"
+    );
     let mut service = scene.plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
     scene.operate(&scene.plan, &["tracker", "reconcile"]);

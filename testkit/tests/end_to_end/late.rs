@@ -1,4 +1,10 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rdkafka::{
     ClientConfig,
@@ -26,7 +32,7 @@ fn scene(name: &str, recycles: bool) -> Scene {
         scene
             .plan
             .variables
-            .insert("TESTKIT_NO_RECYCLE".to_owned(), "1".to_owned());
+            .insert(testkit::faults::NO_RECYCLE.to_owned(), "1".to_owned());
     }
     scene
 }
@@ -99,7 +105,7 @@ fn late_abort(name: &str, recycles: bool) -> (Verdict, Option<i16>) {
     proxy.on(Rule::next(api::END_TXN, Act::HoldAndCut(Until::NextTransaction)).only(false));
     // a rebalance between the group's metadata and the offsets makes the broker refuse them: the lane must abort
     proxy.on(Rule::next(api::TXN_OFFSET_COMMIT, Act::Delay(Duration::from_secs(5))).nth(6));
-    let service = scene.plan.start().unwrap();
+    let mut service = scene.plan.start().unwrap();
     let delayed = |event: &Event| {
         matches!(
             event,
@@ -120,22 +126,28 @@ fn late_abort(name: &str, recycles: bool) -> (Verdict, Option<i16>) {
         "the lane did not abort; {}",
         service.last_words()
     );
-    drop(guest);
+    guest.leave();
     assert!(
         proxy.wait_for(PATIENCE, released),
         "the held abort was not released; {}",
         service.last_words()
     );
-    std::thread::sleep(Duration::from_secs(1));
-    service.kill().unwrap();
-    finish(&scene, &proxy)
+    service.wait_drained(broker().bootstrap(), LONG).unwrap();
+    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    judge(&scene, &proxy)
 }
 
-/// A member of the group that takes nothing and leaves.
-fn join(scene: &Scene) -> std::thread::JoinHandle<()> {
-    let group = scene.plan.group.clone();
-    let source = scene.plan.source.clone();
-    std::thread::spawn(move || {
+/// A member of the group that takes nothing until it leaves.
+struct Guest {
+    stays: Arc<AtomicBool>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+fn join(scene: &Scene) -> Guest {
+    let (group, source) = (scene.plan.group.clone(), scene.plan.source.clone());
+    let stays = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&stays);
+    let thread = std::thread::spawn(move || {
         let guest: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", broker().bootstrap())
             .set("group.id", &group)
@@ -145,21 +157,33 @@ fn join(scene: &Scene) -> std::thread::JoinHandle<()> {
             .create()
             .unwrap();
         guest.subscribe(&[&source]).unwrap();
-        for _ in 0..70 {
-            let _ = guest.poll(Duration::from_millis(100));
+        while still.load(Ordering::SeqCst) {
+            let _ = guest.poll(Duration::from_millis(50));
         }
         guest.unsubscribe();
-    })
+    });
+    Guest { stays, thread }
+}
+
+impl Guest {
+    fn leave(self) {
+        self.stays.store(false, Ordering::SeqCst);
+        self.thread.join().unwrap();
+    }
 }
 
 /// Everything is done again by a service that talks to the broker itself.
 fn finish(scene: &Scene, proxy: &Proxy) -> (Verdict, Option<i16>) {
-    let code = code(proxy);
     let mut plan = scene.plan.clone();
     plan.bootstrap = broker().bootstrap().to_owned();
     let mut service = plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
     assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    judge(scene, proxy)
+}
+
+fn judge(scene: &Scene, proxy: &Proxy) -> (Verdict, Option<i16>) {
+    let code = code(proxy);
     let verdict = scene.check().run().unwrap();
     println!(
         "{} the late request was answered {code:?}; {verdict}",
