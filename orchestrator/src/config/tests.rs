@@ -713,6 +713,7 @@ fn no_secret_is_ever_printed() {
         "  kafka: {properties: {sasl.password: [hunter2]}}\n",
         "  kafka:\n    properties:\n      ssl.key.pem: |\n        -----BEGIN-----\n     hunter2\n",
         "  password: hunter2\n",
+        "  rocksdb: {pass: &x hunter2}\n  concurrency: *x\n",
         "  bootstrap-servers: 'http://u:hunter2@h'\n",
         "  kafka: {properties: {sasl.password: hunter2, sasl.passwrd: [x]}}\n",
     ] {
