@@ -1,6 +1,6 @@
 //! The library's front door: a service of one's own.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -155,6 +155,8 @@ impl<T: Transform> App<T> {
                 }
             };
             let stop = CancellationToken::new();
+            // The runtime keeps its own deadline; this one is for a start that hangs before there is anything to stop.
+            let deadline = settings.shutdown_timeout + Duration::from_secs(5);
             let whole_life = async { self.start_until(settings, stop.clone()).await?.wait().await };
             tokio::pin!(whole_life);
             tokio::select! {
@@ -167,6 +169,10 @@ impl<T: Transform> App<T> {
                 name = signals.next() => {
                     tracing::warn!("{name} again: stopping at once");
                     Exit::Code(if name == "SIGINT" { 130 } else { 143 })
+                }
+                () = tokio::time::sleep(deadline) => {
+                    tracing::error!("nothing has stopped after {deadline:?}: ending at once; what was open is settled at the next start");
+                    Exit::Failed
                 }
             }
         });
