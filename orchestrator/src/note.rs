@@ -28,6 +28,8 @@ pub(crate) struct Note {
     /// Earlier attempts that passed a failure whose `failed` is not durable in the store yet.
     pub(crate) unconfirmed: Vec<AttemptId>,
     pub(crate) gaps: Gaps,
+    /// Where the era began. A store that was told of the partition later cannot know it.
+    pub(crate) began: i64,
 }
 
 impl Note {
@@ -86,7 +88,11 @@ pub(crate) fn read_outcome(attempt: &Attempt, positions: &[Position]) -> Reading
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = if self.passed { "p" } else { "-" };
-        write!(f, "v1;{};{passed};{};{};", self.attempt, self.era, self.term)?;
+        write!(
+            f,
+            "v1;{};{passed};{};{};{};",
+            self.attempt, self.era, self.term, self.began
+        )?;
         for (i, attempt) in self.unconfirmed.iter().enumerate() {
             write!(f, "{}{attempt}", if i == 0 { "" } else { "," })?;
         }
@@ -110,7 +116,7 @@ impl FromStr for Note {
             return Err(NotOurs);
         }
         let fields: Vec<&str> = text.split(';').collect();
-        let ["v1", attempt, passed, era, term, unconfirmed, gaps] = fields[..] else {
+        let ["v1", attempt, passed, era, term, began, unconfirmed, gaps] = fields[..] else {
             return Err(NotOurs);
         };
         let unconfirmed = list(unconfirmed).map(attempt_id).collect::<Result<Vec<_>, _>>()?;
@@ -130,6 +136,7 @@ impl FromStr for Note {
             term: number(term)?,
             unconfirmed,
             gaps: ranges.into_iter().collect(),
+            began: began.parse().ok().filter(|offset| *offset >= 0).ok_or(NotOurs)?,
         })
     }
 }
@@ -182,6 +189,7 @@ mod tests {
             gaps: (0..gaps as i64)
                 .map(|i| i64::MAX - 4 * (i + 1)..i64::MAX - 4 * i - 2)
                 .collect(),
+            began: i64::MAX - 1,
         }
     }
 
@@ -213,13 +221,14 @@ mod tests {
             "hello".into(),
             good.replace("v1", "v2"),
             good.replace(";p;", ";x;"),
+            good.replace(&format!(";{};", i64::MAX - 1), ";-1;"),
             note(16, 0).to_string().replace(";-;", ";p;"),
             format!("{good};"),
             format!("{good},5-5"),
             format!("{good},-3-5"),
             good.replacen(|c: char| c.is_ascii_hexdigit(), "g", 3),
-            format!("v1;{ffff};p;1;1;;"),
-            format!("v1;{};p;{};1;;", note(0, 0).attempt, u64::MAX),
+            format!("v1;{ffff};p;1;1;0;;"),
+            format!("v1;{};p;{};1;0;;", note(0, 0).attempt, u64::MAX),
             "x".repeat(MOST_BYTES),
         ] {
             assert_eq!(bad.parse::<Note>(), Err(NotOurs), "{bad}");

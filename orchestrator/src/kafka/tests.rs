@@ -83,7 +83,7 @@ fn attempt(sends: Vec<Send>, next: i64) -> Attempt {
         start: None,
         start_note: None,
         next,
-        note: format!("v1;{id};-;1;1;;"),
+        note: format!("v1;{id};-;1;1;0;;"),
     };
     Attempt {
         id,

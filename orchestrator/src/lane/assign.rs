@@ -94,6 +94,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 position: position.clone(),
                 void: owned.version(void, Outcome::Received),
                 carried: note.unconfirmed.clone(),
+                began: note.began,
                 progress: owned.progress(&advance.partition, self.clock.now()),
             });
             let fresh = self.assigned.remove(&advance.partition).unwrap_or(true);
@@ -159,6 +160,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     term: 1,
                     unconfirmed: Vec::new(),
                     gaps: tracker_api::Gaps::default(),
+                    began: next,
                 }
             }
         };

@@ -96,7 +96,10 @@ pub(super) struct Owned {
     pub(super) gaps: Gaps,
     /// Offsets below it were received.
     pub(super) received: i64,
+    /// Where our term began: what this store is told for sure.
     pub(super) floor: i64,
+    /// Where the era began.
+    pub(super) began: i64,
     pub(super) failed: u64,
     pub(super) succeeded: u64,
     pub(super) work: VecDeque<Work>,
@@ -126,6 +129,7 @@ impl Owned {
             gaps: note.gaps.clone(),
             received: committed,
             floor: committed,
+            began: note.began,
             failed: 0,
             succeeded: 0,
             work: VecDeque::new(),
@@ -202,6 +206,7 @@ impl Owned {
             term: self.term,
             unconfirmed: self.unconfirmed.clone(),
             gaps: all,
+            began: self.began,
         };
         Advance {
             partition: partition.clone(),

@@ -22,6 +22,8 @@ pub(crate) struct Recovery {
     pub(crate) void: Version,
     /// The attempts that the note carries as unconfirmed; they leave it when this is done.
     pub(crate) carried: Vec<AttemptId>,
+    /// Where the era began.
+    pub(crate) began: i64,
     /// How far the partition has come, for a store that is told of it for the first time.
     pub(crate) progress: Progress,
 }
@@ -62,7 +64,17 @@ async fn settle(
     clock: &dyn Clock,
 ) -> Result<Vec<i64>> {
     let committed = recovery.position.offset.unwrap_or(0);
-    store::write_progress(store, std::slice::from_ref(&recovery.progress)).await?;
+    let mut progress = recovery.progress.clone();
+    // Nobody told this store of what lies between the era's start and its floor, so an older era's outcomes must not
+    // stand there: the floor goes down, and the range becomes a gap.
+    let rows = store.progress().await?;
+    let of_era = |row: &&Progress| row.partition == progress.partition && row.era == progress.era;
+    let told = rows.iter().find(of_era).map_or(progress.floor, |row| row.floor);
+    if recovery.began < told {
+        progress.floor = recovery.began;
+        progress.gaps.add(recovery.began..told);
+    }
+    store::write_progress(store, &[progress]).await?;
     let mut closed = Vec::new();
     if let Some(fallback) = fallback {
         for page in pages(fallback, recovery, 0).await? {

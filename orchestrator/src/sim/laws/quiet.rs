@@ -41,12 +41,18 @@ impl Laws {
                 self.broken("I8", format!("C({partition}) is {next}, progress says {row:?}"));
             }
             let floor = self.floors.get(partition).copied().unwrap_or(0);
+            if let Some(row) = row.filter(|row| self.rules.is_reliable() && row.floor != floor) {
+                self.broken(
+                    "era hides",
+                    format!("{partition}: the era began at {floor}, progress says {row:?}"),
+                );
+            }
             for record in records.iter().filter(|r| r.id.offset >= floor) {
                 let gap = noted.has_gap(record.id.offset)
                     || row.is_some_and(|row| row.gaps.contains(record.id.offset));
                 self.check_entry(record, *next, noted.era, gap, store);
                 self.check_reader(record, noted.era, &rows, store);
-                if gap && clean && self.rules.is_reliable() {
+                if noted.has_gap(record.id.offset) && clean && self.rules.is_reliable() {
                     self.broken(
                         "I8",
                         format!("{} is unknown, and the store never failed", record.id),

@@ -14,6 +14,7 @@ pub(in crate::sim) struct Noted {
     pub(in crate::sim) passed: bool,
     pub(in crate::sim) era: u64,
     pub(in crate::sim) term: u64,
+    pub(in crate::sim) began: i64,
     pub(super) unconfirmed: Vec<String>,
     pub(super) gaps: Vec<Range<i64>>,
 }
@@ -28,6 +29,7 @@ impl Noted {
         let attempt = next()?.to_owned();
         let passed = next()? == "p";
         let (era, term) = (next()?.parse().ok()?, next()?.parse().ok()?);
+        let began = next()?.parse().ok()?;
         let unconfirmed = next()?
             .split(',')
             .filter(|a| !a.is_empty())
@@ -47,6 +49,7 @@ impl Noted {
             passed,
             era,
             term,
+            began,
             unconfirmed,
             gaps,
         })
