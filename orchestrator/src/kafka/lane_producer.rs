@@ -16,16 +16,21 @@ use super::{
 /// So many replacements in a minute come without a pause between them.
 const RECYCLES_A_MINUTE: usize = 20;
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long a lane is kept from polling by a producer that is being initialised; it is resumed by the next call.
+const STEP: Duration = Duration::from_secs(2);
+/// When one that is still not initialised is given up for a new one.
+const STUCK: Duration = Duration::from_secs(60);
 /// How long a late copy of our own `init` may still fence us.
 const OWN_INIT: Duration = Duration::from_secs(120);
 
 pub(super) struct LaneProducer {
     settings: ClientSettings,
     producer: Option<Producer>,
+    /// One whose initialisation goes on, and since when.
+    starting: Option<(Producer, Instant)>,
     recycled: VecDeque<Instant>,
     /// When an `init` of ours was last not answered: a late copy of it fences the one after it.
     unanswered_init: Option<Instant>,
-    init_timeout: Duration,
     recycles: bool,
     stats: Arc<Stats>,
 }
@@ -42,9 +47,9 @@ impl LaneProducer {
         Ok(Self {
             settings: client,
             producer: None,
+            starting: None,
             recycled: VecDeque::new(),
             unanswered_init: None,
-            init_timeout: settings.transaction_timeout.min(Duration::from_secs(10)),
             recycles: settings.recycle,
             stats,
         })
@@ -54,32 +59,51 @@ impl LaneProducer {
         Duration::from_millis(self.settings.millis("retry.backoff.ms").unwrap_or(500))
     }
 
-    /// The producer, created and initialised if there is none.
+    /// The producer, created and initialised if there is none. Gives up after a while with `Retriable`: the next call
+    /// goes on where this one stopped.
     pub(super) fn ready(&mut self) -> Result<&mut Producer> {
         let producer = match self.producer.take() {
             Some(producer) => producer,
-            None => self.create()?,
+            None => self.initialise()?,
         };
         Ok(self.producer.insert(producer))
     }
 
-    fn create(&mut self) -> Result<Producer> {
-        let producer = Producer::new(&self.settings)?;
-        let answer = producer.init(self.init_timeout);
-        if producer.has_unanswered_init() || answer.as_ref().is_err_and(|e| e.verdict() != Verdict::Refused) {
-            self.unanswered_init = Some(Instant::now());
-        }
-        match answer {
-            Ok(()) => Ok(producer),
-            Err(error) => {
-                let mut error = error.during("initialising the transactional producer");
-                if error.kind == ErrorKind::Fenced {
-                    // A newer `init` of our own may have overtaken it.
-                    error.kind = ErrorKind::Retriable;
-                }
-                Err(error)
+    /// The same, with more patience: for a lane that has nothing to poll yet.
+    pub(super) fn ready_within(&mut self, patience: Duration) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match self.ready() {
+                Err(error) if error.kind == ErrorKind::Retriable && begun.elapsed() < patience => {}
+                answer => return answer.map(drop),
             }
         }
+    }
+
+    fn initialise(&mut self) -> Result<Producer> {
+        let (producer, since) = match self.starting.take() {
+            Some(starting) => starting,
+            None => (Producer::new(&self.settings)?, Instant::now()),
+        };
+        let Err(error) = producer.init(STEP) else {
+            if producer.has_unanswered_init() {
+                self.unanswered_init = Some(Instant::now());
+            }
+            return Ok(producer);
+        };
+        let verdict = error.verdict();
+        if verdict != Verdict::Refused {
+            self.unanswered_init = Some(Instant::now());
+        }
+        if verdict == Verdict::Again && since.elapsed() < STUCK {
+            self.starting = Some((producer, since));
+        }
+        let mut error = error.during("initialising the transactional producer");
+        if error.kind == ErrorKind::Fenced {
+            // A newer `init` of our own may have overtaken it.
+            error.kind = ErrorKind::Retriable;
+        }
+        Err(error)
     }
 
     /// Replaces the producer: the broker then refuses every late request of the old one. Errors leave none; the next
@@ -91,7 +115,7 @@ impl LaneProducer {
         let begun = Instant::now();
         self.stats.recycled(why);
         tracing::info!(why = why.label(), "the transactional producer is replaced");
-        self.producer = None;
+        self.discard();
         self.pause();
         let made = self.ready().map(drop);
         self.stats.recycle_took(begun.elapsed());
@@ -121,13 +145,14 @@ impl LaneProducer {
         {
             tracing::warn!(code = ?error.code, "the transactional producer failed while idle: {}", error.text);
             self.stats.recycled(Recycle::Fatal);
-            self.producer = None;
+            self.discard();
         }
     }
 
     /// Forgets the producer, whatever it was doing.
     pub(super) fn discard(&mut self) {
         self.producer = None;
+        self.starting = None;
     }
 
     /// Whether `error` says that somebody else has our transactional id. Not if a late copy of our own `init` may have
@@ -153,7 +178,7 @@ impl LaneProducer {
 }
 
 /// An error that says who else is there.
-pub(super) fn fenced(id: Option<&str>, error: &TxnError) -> Error {
+fn fenced(id: Option<&str>, error: &TxnError) -> Error {
     Error {
         kind: ErrorKind::Fenced,
         message: format!(

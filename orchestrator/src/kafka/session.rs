@@ -21,6 +21,9 @@ const OLDEST: (i32, &str) = (0x02_0c_01_ff, "2.12.1");
 /// How often the lag is looked at.
 const LAG: Duration = Duration::from_secs(1);
 
+/// How long a first connection may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// One lane's consumer and producer. All calls block: a lane has a thread of its own.
 pub struct KafkaSession {
     pub(super) consumer: Consumer,
@@ -64,7 +67,7 @@ impl KafkaSession {
         native::check(&wanted)?;
         let mut producer = LaneProducer::new(settings, lane, customizer, stats.clone())?;
         let slow = producer.backoff().mul_f64(0.8);
-        producer.ready()?;
+        producer.ready_within(PATIENCE)?;
         let consumer = Consumer::subscribe(&wanted, &settings.source_topic, settings.max_poll_bytes)?;
         Ok(Self {
             consumer,

@@ -194,6 +194,31 @@ async fn a_fence_after_an_own_unanswered_init_is_no_other_instance() {
 }
 
 #[tokio::test]
+async fn a_coordinator_that_takes_long_keeps_the_lane_for_moments_only() {
+    let mut lane = lane(|_| {}).await;
+    lane.mock
+        .answer(PRODUCE, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
+    let loading = [Answer::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS; 8];
+    lane.mock.answer(INIT_PRODUCER_ID, &loading);
+    let mut calls = 0;
+    let begun = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let told = lane.session.transact(&attempt(vec![send("a")], 1)).await;
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+        calls += 1;
+        match told {
+            Ok(_) => break,
+            Err(Aborted::Refused { .. }) => assert_eq!(calls, 1),
+            Err(other) => assert!(matches!(other, Aborted::Aborted(_)), "{other:?}"),
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "never initialised");
+    }
+    assert!(calls > 2, "one call waited for it all");
+    assert_eq!(lane.stats.recycles(Recycle::Abort), 1);
+}
+
+#[tokio::test]
 async fn the_record_that_cannot_be_sent_is_named_by_its_place() {
     let mut lane = lane(|settings| {
         settings

@@ -234,6 +234,7 @@ fn unknown(session: &mut KafkaSession, begun: Instant, what: &str, error: &TxnEr
         return Aborted::Fenced(session.producer.fenced(error));
     }
     session.stats.was_unknown();
+    session.stats.recycled(Recycle::Unknown);
     session.producer.discard();
     Aborted::Unknown(error.during(what))
 }
@@ -292,7 +293,8 @@ fn offsets(attempt: &Attempt) -> Result<TopicPartitionList> {
 }
 
 pub(super) fn settle(session: &mut KafkaSession, attempt: &Attempt) -> Result<Settled> {
-    session.producer.recycle(Recycle::Unknown)?;
+    // The one that left us in doubt was dropped then: this one ends its transaction.
+    session.producer.ready()?;
     let of: Vec<Partition> = attempt.advance.iter().map(|a| a.partition.clone()).collect();
     let found = reader::committed(session.consumer.base(), &of)?;
     Ok(match note::read_outcome(attempt, &found) {
