@@ -13,6 +13,7 @@ mod observer;
 mod outputs;
 mod partition;
 pub(crate) mod pool;
+mod said;
 mod settings;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ pub(crate) use self::{
 use self::{
     partition::{Owned, State},
     pool::Pool,
+    said::Said,
 };
 use crate::{
     clock::{AttemptIds, Clock},
@@ -100,6 +102,7 @@ pub(crate) struct Lane<S, T> {
     settled: Instant,
     /// Attempts that failed one after another.
     aborts: u32,
+    said: Said,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -143,6 +146,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             asked: now,
             settled: now,
             aborts: 0,
+            said: Said::default(),
             delay,
         }
     }
@@ -247,7 +251,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         failure.next_try = None;
                         front.state = State::Passing;
                     }
-                    tracing::info!(dedup_key = %id, ?decision, "an operator decided about a blocking record");
+                    tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
             }
         }

@@ -15,7 +15,7 @@ pub(crate) const MOST_UNCONFIRMED: usize = 16;
 /// Kafka's default `offset.metadata.max.bytes`.
 const MOST_BYTES: usize = 4_096;
 /// Sixteen unconfirmed attempts and so many gaps of 20-digit offsets stay below [`MOST_BYTES`].
-const MOST_GAPS: usize = 64;
+pub(crate) const MOST_GAPS: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {

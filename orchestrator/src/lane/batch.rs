@@ -179,11 +179,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
         };
         self.observer.transform_failed(&error.class);
         let passes = judge.passes(index, error.retryable);
-        work.fail(
-            Failure::new(&error.class, &error.message),
-            passes,
-            self.recorder.now(),
-        );
+        let failure = Failure::new(&error.class, &error.message);
+        work.fail(failure, passes, self.recorder.now());
+        if let Some(failure) = &work.failure {
+            self.said.say(&work.record.id, failure);
+        }
     }
 
     /// Cuts each partition before its first record that is to be tried again, and makes durable what must be before the
@@ -243,7 +243,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
             Some(Ok(Held::Superseded(ids))) => {
                 for id in ids {
-                    tracing::warn!(dedup_key = %id, "a newer owner wrote about this record: reading its partition's position again");
+                    tracing::warn!(dedupKey = %id, "a newer owner wrote about this record: reading its partition's position again");
                     self.restart(&id.partition);
                 }
                 return Ok(None);

@@ -14,6 +14,7 @@ use crate::{
     config::FailureMode,
     kafka::{Aborted, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
+    note::MOST_GAPS,
     recorder::{Done, Held},
     telemetry::Counts,
     transform::Transform,
@@ -187,6 +188,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             owned.note.clone_from(&advance.note);
             if let Some(opened) = gaps.get(&advance.partition) {
                 opened.iter().for_each(|gap| owned.gaps.add(gap.clone()));
+                owned.gaps.bound(MOST_GAPS);
             }
             if passed > 0 {
                 if self.recorder.is_reliable() {

@@ -27,7 +27,7 @@ pub(super) async fn write(store: &dyn FailureTracker, entries: Vec<Entry>) -> Re
 async fn write_one(store: &dyn FailureTracker, entry: &Entry) -> Result<Vec<bool>> {
     match store.record(std::slice::from_ref(entry), &[]).await {
         Err(error) if error.kind() == ErrorKind::Refused && entry.captured.is_some() => {
-            tracing::warn!(dedup_key = %entry.id, %error, "the store refused the captured bytes; kept without them");
+            tracing::warn!(dedupKey = %entry.id, %error, "the store refused the captured bytes; kept without them");
             let mut bare = Entry {
                 captured: None,
                 ..entry.clone()
