@@ -1,7 +1,7 @@
 //! What is told to the tracker, and when: the law of *before and after*.
 //!
 //! A failure is durable before the commit that passes over its record; it is final, and a success is written, only after
-//! that commit. What must come before is awaited by the lane; what comes after is handed to the [`marker`], which
+//! that commit. What must come before is awaited by the lane; what comes after is handed to the marker, which
 //! coalesces and repeats it until it is durable.
 
 mod marker;

@@ -1,4 +1,4 @@
-//! The program's command line. What it finds is the same for every service; what differs is in [`App`](crate::app::App).
+//! The program's command line. What it finds is the same for every service; what differs is in [`App`].
 
 mod arguments;
 mod exit;
