@@ -54,6 +54,10 @@ impl Enrich {
 }
 
 impl Transform for Enrich {
+    fn topics(&self) -> Vec<Arc<str>> {
+        self.priority_topic.iter().cloned().collect()
+    }
+
     async fn transform(&self, record: &SourceRecord) -> Result<Output, TransformError> {
         let Some(value) = &record.value else {
             return Ok(record

@@ -223,7 +223,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
             configured: data_dir.is_configured(),
         })
     });
-    let cluster = fit(&settings, &kafka, customizer.clone(), &health, &stop).await?;
+    let cluster = fit(
+        &settings,
+        transform.topics(),
+        &kafka,
+        customizer.clone(),
+        &health,
+        &stop,
+    )
+    .await?;
     let namespace = Namespace {
         name: settings.namespace.clone(),
         cluster,

@@ -168,6 +168,12 @@ pub trait Transform: Send + Sync + 'static {
     /// The outputs of `record`, or why there are none.
     fn transform(&self, record: &SourceRecord)
     -> impl Future<Output = Result<Output, TransformError>> + Send;
+
+    /// The topics that outputs name by themselves, apart from the configured target: looked at before the start, so that
+    /// one that is missing is told then and not by the first record for it.
+    fn topics(&self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]

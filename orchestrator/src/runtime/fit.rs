@@ -1,6 +1,6 @@
 //! Whether Kafka and the store are fit for a start: one line per fault, with what to do. What is away is waited for.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use tracker_api::{DynTracker, Namespace};
@@ -19,21 +19,24 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Whether Kafka is fit for this service; answers the cluster's id. Waits while the broker is away.
 pub(super) async fn fit(
     settings: &Settings,
+    own_topics: Vec<Arc<str>>,
     kafka: &Arc<kafka::Settings>,
     customizer: Option<Arc<dyn KafkaCustomizer>>,
     health: &Health,
     stop: &CancellationToken,
 ) -> Result<Option<String>, Error> {
-    let topics: Vec<String> = [Some(&settings.target_topic), settings.dead_letter_topic.as_ref()]
+    let configured = [Some(&settings.target_topic), settings.dead_letter_topic.as_ref()];
+    let topics: BTreeSet<Arc<str>> = configured
         .into_iter()
         .flatten()
-        .map(ToString::to_string)
+        .cloned()
+        .chain(own_topics)
         .collect();
     let lanes = settings.concurrency;
     loop {
         let (kafka, customizer, topics) = (kafka.clone(), customizer.clone(), topics.clone());
         let look = move || {
-            let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+            let topics: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
             let found = probe(&kafka, lanes, &topics, customizer.as_deref());
             tokio::runtime::Handle::current().block_on(found)
         };

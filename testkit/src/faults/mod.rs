@@ -133,6 +133,10 @@ impl<T> Faulty<T> {
 }
 
 impl<T: Transform> Transform for Faulty<T> {
+    fn topics(&self) -> Vec<Arc<str>> {
+        self.inner.topics()
+    }
+
     async fn transform(&self, record: &SourceRecord) -> Result<Output, TransformError> {
         let faults = self.switch.now();
         if faults.delay_ms > 0 {
