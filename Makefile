@@ -37,13 +37,13 @@ lint: setup ## format, clippy, boundaries, documentation
 	@echo '[3/6] clippy'
 	@scripts/build clippy --locked --workspace --all-targets -- -D warnings
 	@echo '[4/6] documentation'
-	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+	@RUSTDOCFLAGS='-D warnings' scripts/build doc --locked --workspace --no-deps --document-private-items
 
 test: lint ## everything: also unit, conformance, simulation, end to end on a real broker
 	@echo '[5/6] build'
 	@scripts/build build --locked --workspace --all-targets
 	@echo '[6/6] tests'
-	@cargo test --locked --workspace --no-fail-fast
+	@scripts/build test --locked --workspace --no-fail-fast
 
 deny: ## bans, licences and sources of every dependency, where cargo-deny is installed (cargo install cargo-deny --locked)
 	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install cargo-deny --locked (several minutes, once)'; exit 1; }
