@@ -10,14 +10,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracker_api::{
-    AttemptId, Captured, DynTracker, Entry, Error, ErrorKind, Namespace, Outcome, Partition, Result,
-    Timestamp, Version,
+    AttemptId, DynTracker, Entry, Error, ErrorKind, Namespace, Outcome, Partition, Result, Timestamp, Version,
 };
 use tracker_rocksdb::{Config, open};
 
@@ -51,21 +49,24 @@ fn refused(answer: Result<DynTracker>) -> Error {
     answer.expect_err("it is refused")
 }
 
-/// This test's program once more, running one of the ignored tests below as another process.
-fn child(test: &str, path: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
+/// Another process that uses the database at `path`: `examples/other_process.rs`, which cargo builds with the tests.
+fn child(what: &str, path: &Path) -> Command {
+    let mut program = std::env::current_exe().unwrap();
+    program.pop();
+    program.pop();
+    let program = program.join("examples/other_process");
+    assert!(
+        program.exists(),
+        "{} is missing: `cargo test -p tracker-rocksdb` builds it, `--test store` alone does not",
+        program.display()
+    );
+    let mut command = Command::new(program);
     command
-        .args(["--exact", test, "--ignored", "--nocapture", "--test-threads=1"])
-        .env("TRACKER_PATH", path)
+        .arg(what)
+        .arg(path)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     command
-}
-
-fn path_of_parent() -> PathBuf {
-    std::env::var_os("TRACKER_PATH")
-        .expect("this is run by another test, as its child")
-        .into()
 }
 
 struct Killed(Child);
@@ -81,7 +82,7 @@ impl Drop for Killed {
 async fn another_process_is_told_who_holds_the_database_and_finds_what_a_killed_one_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tracker");
-    let mut holder = Killed(child("a_process_that_holds_the_database", &path).spawn().unwrap());
+    let mut holder = Killed(child("hold", &path).spawn().unwrap());
     let lines = BufReader::new(holder.0.stdout.take().unwrap()).lines();
     let ready = lines
         .map_while(|line| line.ok())
@@ -105,27 +106,12 @@ async fn another_process_is_told_who_holds_the_database_and_finds_what_a_killed_
 }
 
 #[tokio::test]
-#[ignore = "the other process of another test"]
-async fn a_process_that_holds_the_database() {
-    let tracker = opened(&path_of_parent(), "orders").await.unwrap();
-    tracker.record(&[entry(1)], &[]).await.unwrap();
-    println!("holding");
-    // Until it is killed, or whoever started it has gone.
-    std::io::stdin().read_line(&mut String::new()).unwrap();
-    drop(tracker);
-}
-
-#[tokio::test]
 async fn what_a_killed_process_was_told_is_durable_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tracker");
     let mut acknowledged = Vec::new();
     for round in 1..=5_usize {
-        let mut writer = Killed(
-            child("a_process_that_writes_until_it_is_killed", &path)
-                .spawn()
-                .unwrap(),
-        );
+        let mut writer = Killed(child("write", &path).spawn().unwrap());
         let lines = BufReader::new(writer.0.stdout.take().unwrap()).lines();
         for line in lines.map_while(|line| line.ok()) {
             if let Some(offset) = line.strip_prefix("durable ") {
@@ -146,75 +132,24 @@ async fn what_a_killed_process_was_told_is_durable_is_there() {
     }
 }
 
-#[tokio::test]
-#[ignore = "the other process of another test"]
-async fn a_process_that_writes_until_it_is_killed() {
-    let tracker = opened(&path_of_parent(), "orders").await.unwrap();
-    let first = i64::from(std::process::id()) * 1_000_000;
-    for offset in first..first + 1_000_000 {
-        tracker.record(&[entry(offset)], &[]).await.unwrap();
-        println!("durable {offset}");
-    }
-}
-
 #[test]
 fn a_full_disk_is_an_outage_that_passes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tracker");
-    let test = child("a_process_whose_disk_is_full", &path);
+    let test = child("fill", &path);
     // A file may not grow, and the signal that says so is ignored: then the system answers as a full disk does.
     let output = Command::new("sh")
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(test.get_program())
         .args(test.get_args())
-        .env("TRACKER_PATH", &path)
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        output.status.success() && text.contains("1 passed"),
+        output.status.success() && text.contains("all acknowledged"),
         "{text}{}",
         String::from_utf8_lossy(&output.stderr)
     );
-}
-
-#[tokio::test]
-#[ignore = "the other process of another test"]
-async fn a_process_whose_disk_is_full() {
-    let tracker = opened(&path_of_parent(), "orders").await.unwrap();
-    let large = |offset| {
-        let mut large = entry(offset);
-        large.captured = Some(Captured {
-            key: Some(vec![7; 60 * 1024].into()),
-            ..Captured::default()
-        });
-        large
-    };
-    let whole = getrlimit(Resource::Fsize);
-    let full = Rlimit {
-        current: Some(1 << 20),
-        ..whole
-    };
-    setrlimit(Resource::Fsize, full).unwrap();
-    let mut acknowledged = 0;
-    let error = loop {
-        match tracker.record(&[large(acknowledged)], &[]).await {
-            Ok(_) => acknowledged += 1,
-            Err(error) => break error,
-        }
-        assert!(acknowledged < 100, "the disk is full");
-    };
-    assert!(acknowledged > 2, "some were written before");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-    assert!(error.is_transient());
-
-    setrlimit(Resource::Fsize, whole).unwrap();
-    tracker.ping().await.expect("there is space again");
-    tracker.record(&[large(2_000)], &[]).await.unwrap();
-    for offset in (0..acknowledged).chain([2_000]) {
-        let found = tracker.get(&[large(offset).id]).await.unwrap();
-        assert_eq!(found, [Some(large(offset))], "entry {offset} was acknowledged");
-    }
 }
 
 #[tokio::test]
