@@ -94,6 +94,8 @@ pub(crate) struct Lane<S, T> {
     owned: BTreeMap<Partition, Owned>,
     /// Partitions that wait for their term; `true`: newly assigned, to be started; `false`: to be rewound.
     assigned: BTreeMap<Partition, bool>,
+    /// Eras that the store knows and Kafka's notes do not.
+    later_eras: BTreeMap<Partition, u64>,
     /// Whether the group waits for an answer to an assignment.
     unanswered: bool,
     terms_after: Instant,
@@ -140,6 +142,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             ids: AttemptIds::default(),
             owned: BTreeMap::new(),
             assigned: BTreeMap::new(),
+            later_eras: BTreeMap::new(),
             unanswered: false,
             terms_after: now,
             batch_after: now,
@@ -227,6 +230,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 } => {
                     if let Some(owned) = self.owned.get_mut(&partition) {
                         owned.confirm(&attempts, &closed);
+                    }
+                }
+                Feedback::Outdated { partition, era } => {
+                    if self.owned.get(&partition).is_some_and(|owned| owned.era < era) {
+                        tracing::warn!(%partition, era, "the store knows a later era, as if a clock had gone back: beginning one above it");
+                        self.later_eras.insert(partition.clone(), era);
+                        self.restart(&partition);
                     }
                 }
                 Feedback::Decided {

@@ -45,6 +45,8 @@ pub(crate) enum Feedback {
         attempts: Vec<AttemptId>,
         closed: Vec<i64>,
     },
+    /// The store knows a later era of this partition.
+    Outdated { partition: Partition, era: u64 },
     /// An operator decided about a blocking record.
     Decided {
         id: RecordId,

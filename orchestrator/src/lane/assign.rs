@@ -164,6 +164,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 }
             }
         };
+        if let Some(later) = self
+            .later_eras
+            .remove(&position.partition)
+            .filter(|era| *era > note.era)
+        {
+            // What the lower era passed, nothing in the store can tell.
+            note.gaps.add(note.began..next);
+            (note.era, note.term) = (later + 1, 1);
+            note.unconfirmed.clear();
+            note = note.bounded();
+        }
         if mutant::active(Mutant::ForgetUnconfirmed) {
             note.unconfirmed.clear();
         }

@@ -38,13 +38,18 @@ pub(super) async fn run(
     let mut wait = Duration::from_millis(100);
     loop {
         match settle(&recovery, &*store, fallback.as_deref(), &*clock).await {
-            Ok(closed) => {
+            Ok(Found::Closed(closed)) => {
                 let partition = recovery.position.partition;
                 let _ = feedback.send(Feedback::Confirmed {
                     partition,
                     attempts: recovery.carried,
                     closed,
                 });
+                return;
+            }
+            Ok(Found::LaterEra(era)) => {
+                let partition = recovery.position.partition;
+                let _ = feedback.send(Feedback::Outdated { partition, era });
                 return;
             }
             Err(error) => {
@@ -56,20 +61,32 @@ pub(super) async fn run(
     }
 }
 
-/// Answers the offsets that only the fallback held and the store now holds.
+/// What the store had to say.
+enum Found {
+    /// The offsets that only the fallback held and the store now holds.
+    Closed(Vec<i64>),
+    /// It knows a later era: a clock went back while it was away. Nothing that is written at ours would stand.
+    LaterEra(u64),
+}
+
 async fn settle(
     recovery: &Recovery,
     store: &dyn FailureTracker,
     fallback: Option<&dyn FailureTracker>,
     clock: &dyn Clock,
-) -> Result<Vec<i64>> {
+) -> Result<Found> {
     let committed = recovery.position.offset.unwrap_or(0);
     let mut progress = recovery.progress.clone();
     // Nobody told this store of what lies between the era's start and its floor, so an older era's outcomes must not
     // stand there: the floor goes down, and the range becomes a gap.
     let rows = store.progress().await?;
-    let of_era = |row: &&Progress| row.partition == progress.partition && row.era == progress.era;
-    let told = rows.iter().find(of_era).map_or(progress.floor, |row| row.floor);
+    let row = rows
+        .iter()
+        .find(|row| row.partition == progress.partition && row.era >= progress.era);
+    if let Some(later) = row.filter(|row| row.era > progress.era) {
+        return Ok(Found::LaterEra(later.era));
+    }
+    let told = row.map_or(progress.floor, |row| row.floor);
     if recovery.began < told {
         progress.floor = recovery.began;
         progress.gaps.add(recovery.began..told);
@@ -106,7 +123,7 @@ async fn settle(
         store::write(store, voids.collect()).await?;
     }
     reconcile(store, &recovery.position).await?;
-    Ok(closed)
+    Ok(Found::Closed(closed))
 }
 
 /// The failing entries of this partition at or above `from`, read whole before anything is written.

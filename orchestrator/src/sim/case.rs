@@ -41,6 +41,8 @@ pub(super) struct Case {
     pub(super) bias: Option<Step>,
     /// What befalls the processes half of the time.
     pub(super) only: Option<u64>,
+    /// How wrong each slot's clock is, in milliseconds.
+    pub(super) skews: [i64; 3],
     /// Whether the producer is recycled when it must be.
     pub(super) recycles: bool,
 }
@@ -57,6 +59,8 @@ impl Case {
             Tracking::None,
         ];
         let is_troubled = rng.random_bool(0.7);
+        let most = *[0, 50, 3_600_000].choose(&mut rng).unwrap_or(&0);
+        let skews = [0; 3].map(|_| rng.random_range(-most..=most));
         Self {
             seed,
             slots: rng.random_range(1..=3),
@@ -94,6 +98,7 @@ impl Case {
             bad: rng.random_bool(0.3),
             bias: None,
             only: None,
+            skews,
             recycles: true,
         }
     }
@@ -108,6 +113,8 @@ impl Case {
             is_atomic: self.mode == FailureMode::Atomic,
             tracking: self.tracking,
             dead_letter: self.dead_letters.then(|| "dead".into()),
+            // Two eras are at least one tick apart.
+            clocks_agree: !self.resets || self.skews.iter().all(|skew| skew.abs() <= 50),
         }
     }
 

@@ -98,6 +98,12 @@ impl Group {
         id
     }
 
+    /// The topic has one more partition.
+    pub(super) fn add(&mut self, partition: Partition) {
+        self.partitions.push(partition);
+        self.unbalanced = true;
+    }
+
     /// A dynamic member leaves, or the coordinator gives a member up.
     pub(super) fn remove(&mut self, member: &str) {
         self.unbalanced |= self.members.remove(member).is_some();

@@ -197,9 +197,19 @@ impl Kafka {
             .collect()
     }
 
-    /// An operator's tool sets C(p), without a note of ours.
-    pub(super) fn reset(&mut self, partition: &Partition, to: i64) {
-        self.committed.insert(partition.clone(), (to, None));
+    /// An operator's tool sets C(p), with a note of its own or none.
+    pub(super) fn reset(&mut self, partition: &Partition, to: i64, note: Option<&str>) {
+        let note = note.map(str::to_owned);
+        self.committed.insert(partition.clone(), (to, note));
+    }
+
+    /// The topic grows by one partition.
+    pub(super) fn grow(&mut self) {
+        let number = i32::try_from(self.source.len()).unwrap_or(i32::MAX);
+        let partition = Partition::new(source_topic(), number);
+        self.source.insert(partition.clone(), Vec::new());
+        self.bounds.insert(partition.clone(), 0..0);
+        self.group.add(partition);
     }
 
     /// The end of a source log.

@@ -29,6 +29,9 @@ pub(super) struct Rules {
     pub(super) is_atomic: bool,
     pub(super) tracking: Tracking,
     pub(super) dead_letter: Option<Arc<str>>,
+    /// Whether clocks differ by less than the time between two eras, so that an era always rises, also when no store says
+    /// from where. Where they do not, what Kafka holds is exact all the same, and so is what must be durable before.
+    pub(super) clocks_agree: bool,
 }
 
 impl Rules {
@@ -101,6 +104,19 @@ impl Laws {
     }
 
     fn broken(&mut self, law: &str, what: impl AsRef<str>) {
+        let of_the_index = [
+            "I7",
+            "I8",
+            "era",
+            "era hides",
+            "term",
+            "outbox",
+            "unconfirmed",
+            "attempt ids grow",
+        ];
+        if !self.rules.clocks_agree && of_the_index.contains(&law) {
+            return;
+        }
         self.violations.push(format!("{law}: {}", what.as_ref()));
     }
 

@@ -29,6 +29,7 @@ fn caught(mutant: Mutant, laws: &[&str], tune: impl Fn(&mut Case)) {
         let mut case = Case::of(seed);
         case.mode = FailureMode::SkipAndLog;
         case.tracking = Tracking::Reliable;
+        case.skews = [0; 3];
         tune(&mut case);
         let broken = mutant::with(Some(mutant), || run(case.clone(), false)).violations;
         let Some(first) = broken.first() else { continue };

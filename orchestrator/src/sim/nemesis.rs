@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, seq::IndexedRandom};
 use tokio::time::{Instant, sleep};
 use tracker_api::{Change, Decision, FailureTracker, Outcome, Partition, Query, Resolution, Timestamp};
 
@@ -77,6 +77,12 @@ impl Run {
             7 => self.sim.world().fallback_weather = Weather::Fair,
             8 if self.case.resets => self.reset().await,
             9..=10 => self.operate(false).await,
+            11 => {
+                let mut world = self.sim.world();
+                if world.kafka.source.len() < 5 && world.rng.random_bool(0.3) {
+                    world.kafka.grow();
+                }
+            }
             _ => {}
         }
     }
@@ -103,7 +109,8 @@ impl Run {
                 // Kafka refuses a tool while the group is not empty; frozen ones who woke up are members again.
                 if rng.random_bool(0.6) && kafka.group.len() == 0 && !kafka.is_pending(&partition) {
                     let to = rng.random_range(0..=kafka.end_of(&partition));
-                    kafka.reset(&partition, to);
+                    let note = [None, Some(""), Some("somebody else's words")];
+                    kafka.reset(&partition, to, note.choose(rng).copied().flatten());
                     laws.reset(&partition);
                     moved.push(format!("{partition} to {to}"));
                 }

@@ -165,7 +165,7 @@ impl Run {
 
     async fn live(self, process: usize) -> Result<(), crate::lane::Error> {
         let session = SimSession::open(self.sim.clone(), process, self.case.is_static).await;
-        let skew = 7 * self.sim.slot(process) as i64;
+        let skew = self.case.skews[self.sim.slot(process)];
         let clock = Arc::new(SimClock {
             sim: self.sim.clone(),
             skew,
