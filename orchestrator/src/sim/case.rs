@@ -19,7 +19,8 @@ pub(super) struct Case {
     pub(super) partitions: i32,
     pub(super) records: usize,
     pub(super) mode: FailureMode,
-    pub(super) tracking: Tracking,
+    /// What processes track; of more than one, each draws its own at its start.
+    pub(super) tracking: Vec<Tracking>,
     pub(super) on_store_failure: OnStoreFailure,
     pub(super) capture: StorePayload,
     pub(super) dead_letters: bool,
@@ -71,7 +72,11 @@ impl Case {
             } else {
                 FailureMode::Atomic
             },
-            tracking: *levels.choose(&mut rng).unwrap_or(&Tracking::Reliable),
+            tracking: if rng.random_bool(0.15) {
+                levels.to_vec()
+            } else {
+                levels.choose(&mut rng).copied().into_iter().collect()
+            },
             on_store_failure: if rng.random_bool(0.7) {
                 OnStoreFailure::Degrade
             } else {
@@ -111,7 +116,7 @@ impl Case {
     pub(super) fn rules(&self) -> Rules {
         Rules {
             is_atomic: self.mode == FailureMode::Atomic,
-            tracking: self.tracking,
+            tracking: self.tracking.clone(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             // Two eras are at least one tick apart.
             clocks_agree: !self.resets || self.skews.iter().all(|skew| skew.abs() <= 50),

@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use tracker_api::{Entry, MemoryTracker, Outcome, Partition, Progress, RecordId};
+use tracker_api::{AttemptId, Entry, MemoryTracker, Outcome, Partition, Progress, RecordId};
 
 pub(super) use self::reading::{Noted, show};
 use self::reading::{header, held, source_of};
@@ -27,7 +27,8 @@ use crate::{config::Tracking, kafka::Send, transform::SourceRecord};
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) is_atomic: bool,
-    pub(super) tracking: Tracking,
+    /// What processes track; more than one if a restart may change it.
+    pub(super) tracking: Vec<Tracking>,
     pub(super) dead_letter: Option<Arc<str>>,
     /// Whether clocks differ by less than the time between two eras, so that an era always rises, also when no store says
     /// from where. Where they do not, what Kafka holds is exact all the same, and so is what must be durable before.
@@ -35,9 +36,14 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Whether every process writes each failure before the commit that passes it.
     fn is_reliable(&self) -> bool {
-        matches!(self.tracking, Tracking::Reliable | Tracking::Outbox)
+        self.tracking.iter().copied().all(is_reliable)
     }
+}
+
+fn is_reliable(tracking: Tracking) -> bool {
+    matches!(tracking, Tracking::Reliable | Tracking::Outbox)
 }
 
 /// What a commit made of a record.
@@ -46,6 +52,8 @@ pub(super) struct Fact {
     /// The attempt, as the headers and notes write it.
     pub(super) attempt: String,
     pub(super) failed: bool,
+    /// What the process that committed it tracks.
+    pub(super) tracking: Tracking,
 }
 
 /// The stores, as they stand.
@@ -71,6 +79,8 @@ pub(super) struct Laws {
     open: BTreeMap<RecordId, Fact>,
     /// The last output of each key: source offset and number.
     order: BTreeMap<Stream, (i64, usize)>,
+    /// What the process of each attempt tracks.
+    tracking: BTreeMap<String, Tracking>,
     /// Records whose output was refused, or whose transform was too slow, once.
     excused: BTreeSet<RecordId>,
     /// Records that the configuration names to be skipped.
@@ -94,6 +104,7 @@ impl Laws {
             floors: BTreeMap::new(),
             open: BTreeMap::new(),
             order: BTreeMap::new(),
+            tracking: BTreeMap::new(),
             excused: BTreeSet::new(),
             named: BTreeSet::new(),
             resolved: BTreeSet::new(),
@@ -123,6 +134,15 @@ impl Laws {
     /// A record's output is refused: it may fail although its fate says otherwise.
     pub(super) fn refused(&mut self, send: &Send) {
         self.excused.extend(source_of(send));
+    }
+
+    /// A process that tracks so much makes an attempt.
+    pub(super) fn attempts(&mut self, attempt: AttemptId, tracking: Tracking) {
+        self.tracking.insert(attempt.to_string(), tracking);
+    }
+
+    fn tracking_of(&self, attempt: &str) -> Tracking {
+        self.tracking.get(attempt).copied().unwrap_or(Tracking::Reliable)
     }
 
     /// A record's transform outlasts its time.
@@ -304,7 +324,8 @@ impl Laws {
                 self.broken("I5", format!("{id} output {i} follows {last:?} of the same key"));
             }
         }
-        if produced && self.rules.tracking == Tracking::Outbox && !noted.has_gap(id.offset) {
+        let tracking = self.tracking_of(attempt);
+        if produced && tracking == Tracking::Outbox && !noted.has_gap(id.offset) {
             let known = held(stores.store, id).is_some_and(|e| e.version.era == noted.era);
             if !known {
                 self.broken(
@@ -316,6 +337,7 @@ impl Laws {
         let fact = Fact {
             attempt: attempt.to_owned(),
             failed,
+            tracking,
         };
         if let Some(first) = self.facts.insert((noted.era, id.clone()), fact) {
             self.broken(
@@ -348,9 +370,7 @@ impl Laws {
         if dead != usize::from(self.rules.dead_letter.is_some()) {
             self.broken("I1", format!("{attempt} passes {id} with {dead} dead letters"));
         }
-        if !self.rules.is_reliable() {
-            return;
-        }
+        let tracking = self.tracking_of(attempt);
         let traced = |tracker: &MemoryTracker| {
             held(tracker, id).is_some_and(|e| {
                 e.version.era == noted.era
@@ -360,12 +380,12 @@ impl Laws {
             })
         };
         let elsewhere = stores.fallbacks.iter().any(traced) || dead > 0;
-        if !traced(stores.store) && !elsewhere {
+        if is_reliable(tracking) && !traced(stores.store) && !elsewhere {
             self.broken(
                 "before",
                 format!("{attempt} passes {id}, whose failure is durable nowhere"),
             );
-        } else if !traced(stores.store) && !noted.has_gap(id.offset) {
+        } else if !(is_reliable(tracking) && traced(stores.store) || noted.has_gap(id.offset)) {
             self.broken(
                 "gap",
                 format!("{attempt} passes {id}, whose failure the store does not hold, and leaves no gap"),
@@ -376,6 +396,7 @@ impl Laws {
             Fact {
                 attempt: attempt.to_owned(),
                 failed: true,
+                tracking,
             },
         );
     }

@@ -28,7 +28,7 @@ fn caught(mutant: Mutant, laws: &[&str], tune: impl Fn(&mut Case)) {
     for seed in 0..MOST {
         let mut case = Case::of(seed);
         case.mode = FailureMode::SkipAndLog;
-        case.tracking = Tracking::Reliable;
+        case.tracking = vec![Tracking::Reliable];
         case.skews = [0; 3];
         tune(&mut case);
         let broken = mutant::with(Some(mutant), || run(case.clone(), false)).violations;
@@ -58,7 +58,7 @@ fn a_failure_written_only_after_its_commit_is_caught() {
 #[test]
 fn a_success_written_before_its_commit_is_caught() {
     caught(Mutant::SwapAfterSuccess, &["I7"], |case| {
-        case.tracking = Tracking::Outbox
+        case.tracking = vec![Tracking::Outbox]
     });
 }
 
@@ -167,7 +167,7 @@ fn an_old_eras_failure_that_hides_a_new_success_is_caught() {
 fn superseded() -> Vec<String> {
     in_paused_time(async {
         let mut case = Case::of(0);
-        (case.mode, case.tracking, case.slots) = (FailureMode::SkipAndLog, Tracking::Reliable, 1);
+        (case.mode, case.tracking, case.slots) = (FailureMode::SkipAndLog, vec![Tracking::Reliable], 1);
         (case.rate, case.store_rate, case.batch, case.dead_letters) = (0.0, 0.0, 500, false);
         let partition = Partition::new(source_topic(), 0);
         let first = fated(&partition, 0, Fate::Outputs(1), 0);

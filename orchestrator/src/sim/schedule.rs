@@ -26,7 +26,7 @@ use super::{
     world::{Life, Sim, SimClock, Weather},
 };
 use crate::{
-    config::{FailureMode, Ordering, StorePayload},
+    config::{FailureMode, Ordering, StorePayload, Tracking},
     kafka::Position,
     lane::{
         Lane, Observer, Parts, Settings,
@@ -164,7 +164,9 @@ impl Run {
     }
 
     async fn live(self, process: usize) -> Result<(), crate::lane::Error> {
-        let session = SimSession::open(self.sim.clone(), process, self.case.is_static).await;
+        let drawn = self.case.tracking.choose(&mut self.sim.world().rng).copied();
+        let tracking = drawn.unwrap_or_default();
+        let session = SimSession::open(self.sim.clone(), process, self.case.is_static, tracking).await;
         let skew = self.case.skews[self.sim.slot(process)];
         let clock = Arc::new(SimClock {
             sim: self.sim.clone(),
@@ -177,7 +179,7 @@ impl Run {
             None
         };
         let settings = recorder::Settings {
-            tracking: self.case.tracking,
+            tracking,
             on_store_failure: self.case.on_store_failure,
             capture: self.case.capture,
             capture_on_failure_only: true,
@@ -294,7 +296,8 @@ impl Run {
             let stands = |front: &SourceRecord| {
                 self.case.mode == FailureMode::Atomic
                     && Fate::of(front).outputs().is_none()
-                    && !world.laws.is_skipped(noted.era, &front.id)
+                    // One that tracks nothing hears no operator.
+                    && (!world.laws.is_skipped(noted.era, &front.id) || self.case.tracking.contains(&Tracking::None))
             };
             front.is_none_or(stands)
         })

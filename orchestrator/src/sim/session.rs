@@ -19,6 +19,7 @@ use super::{
     world::{Sim, short},
 };
 use crate::{
+    config::Tracking,
     kafka::{
         Aborted, Attempt, Committed, Error, ErrorKind, Membership, Polled, Position, Positions, Result,
         Session, Settled,
@@ -42,6 +43,8 @@ pub(super) struct SimSession {
     process: usize,
     transactional_id: String,
     instance: Option<String>,
+    /// Only the laws look at it.
+    tracking: Tracking,
     epoch: u32,
     member: String,
     readers: BTreeMap<Partition, Reader>,
@@ -65,7 +68,7 @@ fn fenced(message: &str) -> Error {
 
 impl SimSession {
     /// Creates the producer, which fences its predecessor, and subscribes.
-    pub(super) async fn open(sim: Arc<Sim>, process: usize, is_static: bool) -> Self {
+    pub(super) async fn open(sim: Arc<Sim>, process: usize, is_static: bool, tracking: Tracking) -> Self {
         let slot = sim.slot(process);
         let instance = is_static.then(|| format!("slot-{slot}"));
         let mut session = Self {
@@ -76,6 +79,7 @@ impl SimSession {
             readers: BTreeMap::new(),
             news: VecDeque::new(),
             instance,
+            tracking,
             sim,
         };
         session.recycle().await;
@@ -328,6 +332,7 @@ impl Session for SimSession {
                 steps.join(", ")
             )
         });
+        self.sim.world().laws.attempts(attempt.id, self.tracking);
         let outcome = self.try_transact(attempt).await;
         self.sim.gate(self.process).await;
         self.sim.log(&self.who(), || match &outcome {
