@@ -35,6 +35,8 @@ pub(crate) enum Mutant {
     FallbackWithoutGap,
     /// An outcome of an older era is not treated as absent.
     OldEraHides,
+    /// An era that lies below one that the store knows stays.
+    LowEraStays,
 }
 
 /// Whether the loop is to be wrong in this way.

@@ -220,6 +220,18 @@ impl Recorder {
         }
     }
 
+    /// The eras of what the store holds of these records; nothing if it does not answer.
+    pub(crate) async fn eras_of(self, ids: Vec<RecordId>) -> Vec<(Partition, u64)> {
+        let Some(store) = self.store.clone() else {
+            return Vec::new();
+        };
+        let held = self.runtime.spawn(async move { store.get(&ids).await });
+        let held = held.await.ok().and_then(Result::ok).unwrap_or_default();
+        let eras = held.into_iter().flatten();
+        eras.map(|entry| (entry.id.partition, entry.version.era))
+            .collect()
+    }
+
     /// Writes that these records stand at the front of their partitions, without waiting.
     pub(crate) fn stopped(&self, failing: Vec<Entry>) {
         self.mark(Mark {

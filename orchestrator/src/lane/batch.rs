@@ -242,6 +242,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 return Ok(None);
             }
             Some(Ok(Held::Superseded(ids))) => {
+                let eras = self.recorder.clone().eras_of(ids.clone());
+                for (partition, era) in self.breathe_while(eras).await?.unwrap_or_default() {
+                    self.later_era(&partition, era);
+                }
                 for id in ids {
                     tracing::warn!(dedupKey = %id, "a newer owner wrote about this record: reading its partition's position again");
                     self.restart(&id.partition);

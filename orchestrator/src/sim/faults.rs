@@ -44,6 +44,8 @@ pub(super) enum Strike {
     Refuse,
     /// The call has its effect, and its answer is lost.
     AnswerLost,
+    /// The call has its effect, and a second copy of it is answered as fenced: its answer came after somebody else's word.
+    Fenced,
     /// The call's request is lost.
     RequestLost,
     /// The call's request arrives so much later; nobody knows.
@@ -111,6 +113,7 @@ impl World {
             Step::Commit => &[
                 Strike::Fail,
                 Strike::AnswerLost,
+                Strike::Fenced,
                 Strike::RequestLost,
                 Strike::Late(brief),
                 Strike::Late(long),

@@ -136,6 +136,10 @@ impl SimSession {
                 let _ = self.sim.end(&id, self.epoch, true);
                 return Err(unknown());
             }
+            Strike::Fenced => {
+                let _ = self.sim.end(&id, self.epoch, true);
+                return Err(refused());
+            }
             Strike::RequestLost => return Err(unknown()),
             Strike::Late(span) => {
                 self.sim.end_late(&id, self.epoch, true, span);
