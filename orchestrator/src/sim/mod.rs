@@ -12,6 +12,7 @@ mod kafka;
 mod laws;
 mod mutants;
 mod nemesis;
+mod quiet;
 mod random;
 mod schedule;
 mod session;
