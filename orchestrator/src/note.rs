@@ -30,6 +30,10 @@ pub(crate) struct Note {
     pub(crate) gaps: Gaps,
     /// Where the era began. A store that was told of the partition later cannot know it.
     pub(crate) began: i64,
+    /// The store that is told of what the owner commits, by its mark: processes with an embedded store have one each.
+    pub(crate) store: u32,
+    /// What this era committed below it was told to another store.
+    pub(crate) since: i64,
 }
 
 impl Note {
@@ -90,8 +94,8 @@ impl fmt::Display for Note {
         let passed = if self.passed { "p" } else { "-" };
         write!(
             f,
-            "v1;{};{passed};{};{};{};",
-            self.attempt, self.era, self.term, self.began
+            "v1;{};{passed};{};{};{};{:08x};{};",
+            self.attempt, self.era, self.term, self.began, self.store, self.since
         )?;
         for (i, attempt) in self.unconfirmed.iter().enumerate() {
             write!(f, "{}{attempt}", if i == 0 { "" } else { "," })?;
@@ -116,7 +120,19 @@ impl FromStr for Note {
             return Err(NotOurs);
         }
         let fields: Vec<&str> = text.split(';').collect();
-        let ["v1", attempt, passed, era, term, began, unconfirmed, gaps] = fields[..] else {
+        let [
+            "v1",
+            attempt,
+            passed,
+            era,
+            term,
+            began,
+            store,
+            since,
+            unconfirmed,
+            gaps,
+        ] = fields[..]
+        else {
             return Err(NotOurs);
         };
         let unconfirmed = list(unconfirmed).map(attempt_id).collect::<Result<Vec<_>, _>>()?;
@@ -136,7 +152,9 @@ impl FromStr for Note {
             term: number(term)?,
             unconfirmed,
             gaps: ranges.into_iter().collect(),
-            began: began.parse().ok().filter(|offset| *offset >= 0).ok_or(NotOurs)?,
+            began: offset(began)?,
+            store: mark(store)?,
+            since: offset(since)?,
         })
     }
 }
@@ -158,6 +176,15 @@ fn attempt_id(text: &str) -> Result<AttemptId, NotOurs> {
 /// Eras and terms only grow too.
 fn number(text: &str) -> Result<u64, NotOurs> {
     text.parse().ok().filter(|n| *n < u64::MAX / 2).ok_or(NotOurs)
+}
+
+fn offset(text: &str) -> Result<i64, NotOurs> {
+    text.parse().ok().filter(|offset| *offset >= 0).ok_or(NotOurs)
+}
+
+fn mark(text: &str) -> Result<u32, NotOurs> {
+    let fits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    u32::from_str_radix(text, 16).ok().filter(|_| fits).ok_or(NotOurs)
 }
 
 fn range(text: &str) -> Result<std::ops::Range<i64>, NotOurs> {
@@ -190,6 +217,8 @@ mod tests {
                 .map(|i| i64::MAX - 4 * (i + 1)..i64::MAX - 4 * i - 2)
                 .collect(),
             began: i64::MAX - 1,
+            store: 0xfeed_beef,
+            since: i64::MAX - 2,
         }
     }
 
@@ -227,8 +256,10 @@ mod tests {
             format!("{good},5-5"),
             format!("{good},-3-5"),
             good.replacen(|c: char| c.is_ascii_hexdigit(), "g", 3),
-            format!("v1;{ffff};p;1;1;0;;"),
-            format!("v1;{};p;{};1;0;;", note(0, 0).attempt, u64::MAX),
+            good.replace("feedbeef", "+eedbeef"),
+            good.replace("feedbeef", "feed"),
+            format!("v1;{ffff};p;1;1;0;00000000;0;;"),
+            format!("v1;{};p;{};1;0;00000000;0;;", note(0, 0).attempt, u64::MAX),
             "x".repeat(MOST_BYTES),
         ] {
             assert_eq!(bad.parse::<Note>(), Err(NotOurs), "{bad}");

@@ -38,16 +38,17 @@ pub enum Error {
     Tracker(#[from] tracker_api::Error),
 }
 
-/// Reconciles every partition of `topic`: first what Kafka says, then the store.
+/// Reconciles every partition of `topic`: first what Kafka says, then the store, whose mark in the note is `store`.
 pub(crate) async fn reconcile_topic(
     positions: &mut impl Positions,
     tracker: &dyn FailureTracker,
     topic: &str,
+    store: u32,
 ) -> Result<Vec<(Position, Report)>, Error> {
     let partitions = positions.partitions(topic).await?;
     let mut reports = Vec::with_capacity(partitions.len());
     for position in positions.committed(&partitions).await? {
-        let report = reconcile(tracker, &position).await?;
+        let report = below(tracker, &position, Some(store)).await?;
         reports.push((position, report));
     }
     Ok(reports)
@@ -68,9 +69,24 @@ pub(crate) async fn reconcile(
     tracker: &dyn FailureTracker,
     position: &Position,
 ) -> tracker_api::Result<Report> {
+    below(tracker, position, None).await
+}
+
+/// `store`: the tracker's mark, if `tracker` may be another than the one that the note speaks of.
+async fn below(
+    tracker: &dyn FailureTracker,
+    position: &Position,
+    store: Option<u32>,
+) -> tracker_api::Result<Report> {
     let mut report = Report::default();
     let (Some(committed), Some(note)) = (position.offset, Note::read(position.note.as_deref())) else {
         return Ok(report);
+    };
+    // What was committed under another store, only that one was told of.
+    let told = if store.is_none_or(|store| store == note.store) {
+        note.since
+    } else {
+        i64::MAX
     };
     let era = if mutant::active(Mutant::ReconcileSleepsAcrossReset) {
         None
@@ -91,7 +107,7 @@ pub(crate) async fn reconcile(
         let settled: Vec<Entry> = page
             .entries
             .into_iter()
-            .filter_map(|entry| settle(entry, &note, &mut report))
+            .filter_map(|entry| settle(entry, &note, told, &mut report))
             .collect();
         if !settled.is_empty() {
             tracker.record(&settled, &[]).await?;
@@ -104,14 +120,14 @@ pub(crate) async fn reconcile(
 }
 
 /// What an entry below C(p) becomes; none if nobody can tell.
-fn settle(mut entry: Entry, note: &Note, report: &mut Report) -> Option<Entry> {
+fn settle(mut entry: Entry, note: &Note, told: i64, report: &mut Report) -> Option<Entry> {
     let named = note.open_attempts().contains(&entry.version.attempt);
     let passes = entry.version.outcome == Outcome::Failing
         && (entry.failure.as_ref().is_some_and(|f| f.passes) || mutant::active(Mutant::ConfirmStopped));
     let outcome = if passes && named {
         report.failed += 1;
         Outcome::Failed
-    } else if note.gaps.contains(entry.id.offset) {
+    } else if note.gaps.contains(entry.id.offset) || entry.id.offset < told {
         report.unknown += 1;
         return None;
     } else {
@@ -121,4 +137,77 @@ fn settle(mut entry: Entry, note: &Note, report: &mut Report) -> Option<Entry> {
     };
     entry.version.outcome = outcome;
     Some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracker_api::{AttemptId, Failure, Gaps, MemoryTracker, Partition, Timestamp, Version};
+
+    use super::*;
+
+    fn partition() -> Partition {
+        Partition::new("orders", 0)
+    }
+
+    /// Three records that failed in term 1, and C(p) behind them, committed in term 2 by an owner whose store has the mark
+    /// 7 and was told of the partition from offset 10 on.
+    async fn scene() -> (MemoryTracker, Position) {
+        let tracker = MemoryTracker::default();
+        let entries: Vec<Entry> = [5, 12, 30]
+            .map(|offset| {
+                let version = Version {
+                    era: 1,
+                    term: 1,
+                    attempt: AttemptId::default(),
+                    outcome: Outcome::Failing,
+                };
+                let mut failure = Failure::new("malformed", "no JSON");
+                failure.passes = true;
+                Entry {
+                    failure: Some(failure),
+                    ..Entry::new(partition().at(offset), version, Timestamp(1))
+                }
+            })
+            .into();
+        tracker.record(&entries, &[]).await.unwrap();
+        let note = Note {
+            attempt: AttemptId(uuid::Uuid::from_u128(9)),
+            passed: false,
+            era: 1,
+            term: 2,
+            unconfirmed: Vec::new(),
+            gaps: Gaps::default(),
+            began: 0,
+            store: 7,
+            since: 10,
+        };
+        let position = Position {
+            partition: partition(),
+            offset: Some(20),
+            note: Some(note.to_string()),
+        };
+        (tracker, position)
+    }
+
+    async fn outcomes(tracker: &MemoryTracker) -> Vec<Outcome> {
+        let page = tracker.list(&Query::default()).await.unwrap();
+        page.entries.iter().map(|entry| entry.version.outcome).collect()
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_under_another_store_stays_unknown() {
+        use Outcome::{Failing, Succeeded};
+        let (tracker, position) = scene().await;
+        let report = below(&tracker, &position, Some(8)).await.unwrap();
+        assert_eq!((report.unknown, report.succeeded), (2, 0));
+        assert_eq!(outcomes(&tracker).await, [Failing, Failing, Failing]);
+
+        let report = below(&tracker, &position, Some(7)).await.unwrap();
+        assert_eq!(
+            (report.unknown, report.succeeded),
+            (1, 1),
+            "from 10 on this store was told"
+        );
+        assert_eq!(outcomes(&tracker).await, [Failing, Succeeded, Failing]);
+    }
 }

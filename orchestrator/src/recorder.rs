@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) capture: StorePayload,
     /// Under `outbox`: capture the bytes of failures only.
     pub(crate) capture_on_failure_only: bool,
+    /// What the note calls the store: the same for all processes that write to one, and of that store only.
+    pub(crate) store_mark: u32,
 }
 
 /// What the store answered, for the lane to take up when it next looks.
@@ -287,6 +289,11 @@ impl Recorder {
             // The marker ends only with its runtime; then the process ends too, and the next owner reconciles.
             let _ = self.marks.send(mark);
         }
+    }
+
+    /// What the note calls our store.
+    pub(crate) fn store_mark(&self) -> u32 {
+        self.settings.store_mark
     }
 
     /// Settles what the partition's last owner left open, in the background, until it is durable. Abort it when the

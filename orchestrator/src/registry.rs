@@ -193,6 +193,16 @@ impl Registry {
         }
     }
 
+    /// Whether this backend's store belongs to one process.
+    pub(crate) fn is_embedded(&self, name: &str) -> bool {
+        let name = self.resolve(name).unwrap_or(name);
+        name == "memory"
+            || self
+                .backends
+                .get(name)
+                .is_some_and(|backend| is_embedded(&**backend))
+    }
+
     /// Opens the store. `None` for `none`. A section without a `path`, of a backend that has one, gets `data_dir/name`.
     pub async fn open(
         &self,
@@ -227,15 +237,19 @@ async fn memory(_: Memory, _: &Namespace) -> Result<Tracker> {
     Ok(Arc::new(MemoryTracker::default()))
 }
 
+/// Whether a backend keeps its store in a place of its own, which one process holds.
+fn is_embedded(backend: &dyn Open) -> bool {
+    let schema = backend.schema();
+    schema
+        .get("properties")
+        .and_then(|properties| properties.get("path"))
+        .is_some()
+}
+
 /// The section, with the default place of an embedded store.
 fn placed(backend: &dyn Open, name: &str, section: &Section, data_dir: &Path) -> Section {
     let mut section = section.clone();
-    let has_path = backend
-        .schema()
-        .get("properties")
-        .and_then(|properties| properties.get("path"))
-        .is_some();
-    if has_path && !section.contains_key("path") {
+    if is_embedded(backend) && !section.contains_key("path") {
         let path = data_dir.join(name).to_string_lossy().into_owned();
         section.insert("path".into(), Value::String(path));
     }

@@ -5,6 +5,7 @@
 
 mod fit;
 mod lanes;
+mod mark;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -254,11 +255,16 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         health.store(guarded.watch());
         guarded as DynTracker
     });
+    let mark = mark::of_service(&registry, &settings, &data_dir).map_err(|e| Error::Config(e.to_string()))?;
     let operations = match &store {
         None => Operations::none(),
-        Some(store) => {
-            Operations::new(store.clone()).with_reconcile(reconciler(&settings, &kafka, &customizer, store))
-        }
+        Some(store) => Operations::new(store.clone()).with_reconcile(reconciler(
+            &settings,
+            &kafka,
+            &customizer,
+            store,
+            mark,
+        )),
     };
     let control = Control::bind(data_dir.path()).map_err(|e| Error::Config(e.to_string()))?;
     servers.push(tokio::spawn(control.serve(
@@ -278,6 +284,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         transform,
         kafka,
         customizer,
+        mark,
         store,
         fallback,
         stores: tokio::runtime::Handle::current(),
@@ -315,12 +322,18 @@ fn guard(settings: &Settings) -> resilience::Settings {
     }
 }
 
+/// What notes call the configured store, for a command.
+pub(crate) fn store_mark(registry: &Registry, settings: &Settings) -> u32 {
+    mark::of_command(registry, settings, &settings.data_dir)
+}
+
 /// Reconciles the whole topic for a command: first what Kafka says, then the store.
 pub(crate) fn reconciler(
     settings: &Settings,
     kafka: &Arc<kafka::Settings>,
     customizer: &Option<Arc<dyn KafkaCustomizer>>,
     store: &DynTracker,
+    mark: u32,
 ) -> Reconcile {
     let (kafka, customizer, store) = (kafka.clone(), customizer.clone(), store.clone());
     let source = settings.source_topic.clone();
@@ -330,7 +343,7 @@ pub(crate) fn reconciler(
         let run = move || -> operate::Result<Vec<Reconciled>> {
             let mut reader =
                 Reader::connect(&kafka, customizer.as_deref()).map_err(reconcile::Error::from)?;
-            let all = reconcile_topic(&mut reader, &*store, &source);
+            let all = reconcile_topic(&mut reader, &*store, &source, mark);
             let reports = tokio::runtime::Handle::current().block_on(all)?;
             Ok(reports
                 .into_iter()

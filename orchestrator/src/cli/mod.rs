@@ -16,7 +16,7 @@ use crate::{
     config::{Loaded, Settings},
     kafka::Instance,
     operate::{self, Access, Operations},
-    runtime::reconciler,
+    runtime::{reconciler, store_mark},
     transform::Transform,
 };
 
@@ -129,6 +129,7 @@ async fn open<T: Transform>(app: &App<T>, settings: &Settings) -> operate::Resul
         configured: false,
     };
     let clients = Arc::new(settings.clients(instance));
-    let reconcile = reconciler(settings, &clients, &app.customizer, &tracker);
+    let mark = store_mark(app.registry(), settings);
+    let reconcile = reconciler(settings, &clients, &app.customizer, &tracker, mark);
     Ok(Operations::new(tracker).with_reconcile(reconcile))
 }

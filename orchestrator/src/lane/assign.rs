@@ -95,6 +95,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 void: owned.version(void, Outcome::Received),
                 carried: note.unconfirmed.clone(),
                 began: note.began,
+                since: note.since,
                 progress: owned.progress(&advance.partition, self.clock.now()),
             });
             let fresh = self.assigned.remove(&advance.partition).unwrap_or(true);
@@ -141,10 +142,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     .chain([&found.attempt])
                     .for_each(|seen| self.ids.observe(*seen));
                 let raised = u64::from(!mutant::active(Mutant::TwinWithoutTerm));
+                let same = found.store == self.recorder.store_mark();
                 Note {
                     passed: false,
                     term: found.term + raised,
                     unconfirmed,
+                    store: self.recorder.store_mark(),
+                    since: if same { found.since } else { next },
                     ..found
                 }
             }
@@ -161,6 +165,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     unconfirmed: Vec::new(),
                     gaps: tracker_api::Gaps::default(),
                     began: next,
+                    store: self.recorder.store_mark(),
+                    since: next,
                 }
             }
         };

@@ -100,6 +100,9 @@ pub(super) struct Owned {
     pub(super) floor: i64,
     /// Where the era began.
     pub(super) began: i64,
+    /// See [`Note::store`] and [`Note::since`].
+    pub(super) store: u32,
+    pub(super) since: i64,
     pub(super) failed: u64,
     pub(super) succeeded: u64,
     pub(super) work: VecDeque<Work>,
@@ -130,6 +133,8 @@ impl Owned {
             received: committed,
             floor: committed,
             began: note.began,
+            store: note.store,
+            since: note.since,
             failed: 0,
             succeeded: 0,
             work: VecDeque::new(),
@@ -207,6 +212,8 @@ impl Owned {
             unconfirmed: self.unconfirmed.clone(),
             gaps: all,
             began: self.began,
+            store: self.store,
+            since: self.since,
         };
         Advance {
             partition: partition.clone(),

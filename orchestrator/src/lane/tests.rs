@@ -299,6 +299,7 @@ impl Work {
             on_store_failure: OnStoreFailure::Block,
             capture: StorePayload::Bytes,
             capture_on_failure_only: true,
+            store_mark: 0,
         };
         let store = Some(Arc::new(work.tracker.clone()) as tracker_api::DynTracker);
         let (recorder, feedback) = Recorder::new(told, store, None, runtime.clone(), Arc::new(SystemClock));

@@ -15,6 +15,7 @@ use super::error::{Error, Kind, Result};
 
 const LOCK: &str = "lock";
 const INSTANCE: &str = "instance";
+const MARK: &str = "store-mark";
 
 /// A directory that this process alone holds: it guards the embedded store, the socket and the instance's name.
 ///
@@ -106,6 +107,23 @@ impl DataDir {
     /// The instance's name.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// What notes call the embedded store in this directory, so that no process takes another's store for its own. Made once.
+    pub(crate) fn mark(&self) -> Result<u32> {
+        if let Some(mark) = Self::marked(&self.path) {
+            return Ok(mark);
+        }
+        let file = self.path.join(MARK);
+        let fresh = Uuid::new_v4().as_fields().0 | 1;
+        remember(&file, &format!("{fresh:08x}")).map_err(|error| broken(&file, &error))?;
+        Ok(fresh)
+    }
+
+    /// The mark of the store in `path`, if it has one.
+    pub(crate) fn marked(path: &Path) -> Option<u32> {
+        let text = fs::read_to_string(path.join(MARK)).ok()?;
+        u32::from_str_radix(text.trim(), 16).ok()
     }
 
     /// Whether the instance's name was configured, which makes group membership static.

@@ -24,6 +24,8 @@ pub(crate) struct Recovery {
     pub(crate) carried: Vec<AttemptId>,
     /// Where the era began.
     pub(crate) began: i64,
+    /// What was committed below it in this era was told to another store.
+    pub(crate) since: i64,
     /// How far the partition has come, for a store that is told of it for the first time.
     pub(crate) progress: Progress,
 }
@@ -90,6 +92,11 @@ async fn settle(
     if recovery.began < told {
         progress.floor = recovery.began;
         progress.gaps.add(recovery.began..told);
+    }
+    if let Some(row) = row
+        && row.committed < recovery.since
+    {
+        progress.gaps.add(row.committed..recovery.since);
     }
     store::write_progress(store, &[progress]).await?;
     let mut closed = Vec::new();

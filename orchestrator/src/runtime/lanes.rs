@@ -35,6 +35,8 @@ pub(super) struct Shared<T> {
     pub(super) transform: Arc<T>,
     pub(super) kafka: Arc<kafka::Settings>,
     pub(super) customizer: Option<Arc<dyn KafkaCustomizer>>,
+    /// What notes call `store`.
+    pub(super) mark: u32,
     pub(super) store: Option<DynTracker>,
     pub(super) fallback: Option<DynTracker>,
     /// Where stores are called.
@@ -153,6 +155,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
                 on_store_failure: settings.store.on_failure,
                 capture: settings.payload.form,
                 capture_on_failure_only: settings.payload.on_failure_only,
+                store_mark: shared.mark,
             },
             shared.store.clone(),
             shared.fallback.clone(),

@@ -181,6 +181,7 @@ impl Run {
             on_store_failure: self.case.on_store_failure,
             capture: self.case.capture,
             capture_on_failure_only: true,
+            store_mark: 0,
         };
         let (recorder, feedback) =
             Recorder::new(settings, Some(store), fallback, Handle::current(), clock.clone());

@@ -186,7 +186,7 @@ impl Scene {
         let dead = keys(self.plan.dead_letters.as_ref().unwrap());
         let mut done = keys(&self.plan.target);
         done.extend(keys(&self.plan.priority));
-        let mut known = BTreeSet::new();
+        let (mut known, mut unknown) = (BTreeSet::new(), BTreeSet::new());
         for plan in plans {
             let store = plan.folder.file_name().unwrap().display();
             for entry in self.failures(plan, "all") {
@@ -207,13 +207,25 @@ impl Scene {
                         done.contains(&id),
                         "store {store}: {id} is said to have succeeded, and was not enriched: {entry}"
                     ),
+                    // what was committed while another process with a store of its own had the partition
+                    "received" | "failing" if plans.len() > 1 => {
+                        unknown.insert(id);
+                    }
                     other => panic!(
                         "store {store}: {id} is still {other} after all is done and reconciled: {entry}"
                     ),
                 }
             }
         }
-        assert_eq!(known, dead, "the tracker's failures and the dead letters");
+        let missing: Vec<_> = dead
+            .difference(&known)
+            .filter(|id| !unknown.contains(*id))
+            .collect();
+        assert!(
+            missing.is_empty(),
+            "no store knows of the dead letters {missing:?}"
+        );
+        println!("{} failures known, {} left unknown", known.len(), unknown.len());
     }
 
     pub(crate) fn dead_letters(&self) -> usize {

@@ -30,6 +30,8 @@ impl Noted {
         let passed = next()? == "p";
         let (era, term) = (next()?.parse().ok()?, next()?.parse().ok()?);
         let began = next()?.parse().ok()?;
+        // In a simulation there is one store.
+        let (_store, _since) = (next()?, next()?.parse::<i64>().ok()?);
         let unconfirmed = next()?
             .split(',')
             .filter(|a| !a.is_empty())
