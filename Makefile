@@ -10,6 +10,8 @@ export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(cache)/target)
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export CARGO_TERM_COLOR ?= auto
 
+deny = cargo deny --workspace --locked check bans licenses sources
+
 .PHONY: help setup build demo test lint deny clean
 
 help: ## lists these targets
@@ -30,24 +32,27 @@ demo: build ## ARGS='--records 20000 --seed 7 --keep --sabotage drop-one'
 	@exec "$$CARGO_TARGET_DIR/debug/testkit" demo $(ARGS)
 
 lint: setup ## format, clippy, boundaries, documentation
-	@echo '[1/6] format'
+	@echo '[1/7] format'
 	@cargo fmt --all --check
-	@echo '[2/6] what each crate may depend on'
+	@echo '[2/7] what each crate may depend on'
 	@scripts/boundaries
-	@echo '[3/6] clippy'
+	@echo '[3/7] bans, licences and sources'
+	@if command -v cargo-deny >/dev/null; then $(deny); else \
+		echo 'cargo-deny is not installed, so deny.toml is not checked here: cargo install cargo-deny --locked (3 minutes)'; fi
+	@echo '[4/7] clippy'
 	@scripts/build clippy --locked --workspace --all-targets -- -D warnings
-	@echo '[4/6] documentation'
+	@echo '[5/7] documentation'
 	@RUSTDOCFLAGS='-D warnings' scripts/build doc --locked --workspace --no-deps --document-private-items
 
 test: lint ## everything: also unit, conformance, simulation, end to end on a real broker
-	@echo '[5/6] build'
+	@echo '[6/7] build'
 	@scripts/build build --locked --workspace --all-targets
-	@echo '[6/6] tests'
+	@echo '[7/7] tests: about ten minutes; the longest are the simulation and those on a real broker'
 	@scripts/build test --locked --workspace --no-fail-fast
 
-deny: ## bans, licences and sources of every dependency, where cargo-deny is installed (cargo install cargo-deny --locked)
-	@command -v cargo-deny >/dev/null || { echo 'cargo-deny is missing: cargo install cargo-deny --locked (several minutes, once)'; exit 1; }
-	@cargo deny --workspace --locked check bans licenses sources
+deny: setup ## bans, licences and sources of every dependency; installs cargo-deny if it is missing
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	@$(deny)
 
 clean: ## removes the build output (not Kafka)
 	@cargo clean

@@ -14,6 +14,7 @@ use testkit::{
     check::{Check, DEDUP_KEY, Verdict},
     faults::Faults,
     orders::{Fate, ID, Mix, Order, Orders},
+    process,
     reader::{self, Topic},
     seed::Seeder,
     service::Plan,
@@ -32,6 +33,27 @@ fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// `cargo test -p testkit` does not build the other package's binary: an old one, or one of another clone, would be judged
+/// in its place. Cargo lists beside the binary what it was made from.
+fn assert_built() {
+    let changed = |file: &Path| file.metadata().and_then(|data| data.modified());
+    let binary = process::sibling("orders-orchestrator").unwrap();
+    let made = changed(&binary).unwrap();
+    let sources = std::fs::read_to_string(binary.with_extension("d")).unwrap();
+    let (_, sources) = sources.split_once(": ").unwrap();
+    let clone = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let sources: Vec<&Path> = sources.split_whitespace().map(Path::new).collect();
+    let ours = sources.iter().any(|source| source.starts_with(clone));
+    let fresh = sources
+        .iter()
+        .all(|source| changed(source).is_ok_and(|at| at <= made));
+    assert!(
+        ours && fresh,
+        "{} is not what this clone makes: run `make build` first",
+        binary.display()
+    );
+}
+
 pub(crate) struct Scene {
     pub(crate) plan: Plan,
     orders: Orders,
@@ -43,6 +65,7 @@ impl Scene {
     /// Topics named after the test, with so many partitions; the real binary, static membership, the rocksdb store.
     pub(crate) fn new(name: &str, partitions: i32, mix: Mix) -> Self {
         let turn = turn();
+        assert_built();
         let folder = tempfile::Builder::new().prefix("orders-test-").tempdir().unwrap();
         let plan = Plan::new(&folder.path().join("one"), broker().bootstrap(), name)
             .key("instance", format!("{name}-one"))
