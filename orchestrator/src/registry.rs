@@ -19,9 +19,20 @@ type Opening<'a> = Pin<Box<dyn Future<Output = Result<Tracker>> + Send + 'a>>;
 
 /// The backends of a program: a value, built in one function, without any global.
 ///
-/// ```ignore
-/// Registry::default()                         // knows `memory` and `none`
-///     .with("rocksdb", tracker_rocksdb::open) // fn(Config, &Namespace) -> Result<Arc<dyn FailureTracker>>
+/// ```
+/// # use orchestrator::registry::{Registry, Tracker};
+/// # #[derive(serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+/// # struct Config {}
+/// # mod tracker_own {
+/// #     pub async fn open(_: super::Config, _: &tracker_api::Namespace) -> tracker_api::Result<super::Tracker> {
+/// #         Ok(std::sync::Arc::new(tracker_api::MemoryTracker::default()))
+/// #     }
+/// # }
+/// # fn main() {
+/// let registry = Registry::default()        // knows `memory` and `none`
+///     .with("own", tracker_own::open);      // async fn(Config, &Namespace) -> Result<Arc<dyn FailureTracker>>
+/// assert_eq!(registry.names(), ["memory", "own", "none"]);
+/// # }
 /// ```
 #[derive(Clone)]
 pub struct Registry {
