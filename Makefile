@@ -12,13 +12,14 @@ export CARGO_TERM_COLOR ?= auto
 
 deny = cargo deny --workspace --locked check bans licenses sources
 
-.PHONY: help setup build demo test lint deny clean
+.PHONY: help setup build demo test lint bench deny clean
 
 help: ## lists these targets
 	@echo 'make demo                       see it work: broker, orders, service, verdict by ids'
 	@echo "make demo ARGS='--keep'         … and leave broker and service running"
 	@echo "make demo ARGS='--sabotage drop-one'  … and see the verdict notice a lost order (exit 1)"
 	@echo 'make test                       everything that CI runs'
+	@echo 'make bench                      the service against a bare loop of librdkafka: docs/performance.md'
 	@echo 'make setup | build | lint | deny | clean'
 	@echo 'Build output and Kafka are kept in $(cache)'
 
@@ -49,6 +50,12 @@ test: lint ## everything: also unit, conformance, simulation, end to end on a re
 	@scripts/build build --locked --workspace --all-targets
 	@echo '[7/7] tests: about ten minutes; the longest are the simulation and those on a real broker'
 	@scripts/build test --locked --workspace --no-fail-fast
+
+bench: setup ## ARGS='--records 500000 --rounds 5 --lanes 1 --lanes 2 --batch 2000 --batch 5000'
+	@echo 'An optimised build of its own; the first one compiles RocksDB again, which takes minutes.'
+	@cargo build --release --locked --bins -p orders-orchestrator -p testkit
+	@load-test/build "$$CARGO_TARGET_DIR/release"
+	@exec "$$CARGO_TARGET_DIR/release/testkit" bench --raw "$$CARGO_TARGET_DIR/bench.json" $(ARGS)
 
 deny: setup ## bans, licences and sources of every dependency; installs cargo-deny if it is missing
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked

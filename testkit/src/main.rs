@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use testkit::{
-    Result,
+    Result, bench,
     broker::watchdog,
     check::Check,
     demo,
@@ -36,6 +36,8 @@ enum Command {
     Proxy(ProxyOptions),
     /// Broker, orders, service, operator's view, verdict
     Demo(demo::Options),
+    /// The service against a bare loop of librdkafka, on one broker; from an optimised build
+    Bench(bench::Options),
     /// The service with faults: `testkit serve run --config FILE`; the variable TESTKIT_FAULTS names a file of faults
     Serve {
         /// As for `orders-orchestrator`
@@ -104,6 +106,7 @@ fn main() -> ExitCode {
         Command::Check(options) => check(&options),
         Command::Proxy(options) => proxy(&options),
         Command::Demo(options) => demo::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Serve { arguments } => serve(&arguments),
     };
     outcome.unwrap_or_else(|error| {

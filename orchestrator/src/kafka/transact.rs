@@ -241,6 +241,13 @@ fn unknown(session: &mut KafkaSession, begun: Instant, what: &str, error: &TxnEr
 
 fn committed(session: &mut KafkaSession, attempt: &Attempt, times: Times) -> Committed {
     session.stats.committed();
+    tracing::debug!(
+        sent = attempt.sends.len(),
+        acknowledged_seconds = times.acknowledged.as_secs_f64(),
+        offsets_seconds = times.offsets.as_secs_f64(),
+        commit_seconds = times.commit.as_secs_f64(),
+        "committed"
+    );
     session
         .stats
         .took(times.acknowledged, times.offsets, times.commit);
