@@ -1,11 +1,11 @@
 /* The limit that the service is measured against: consume, produce and commit exactly once with librdkafka alone.
  *
- *   bare BOOTSTRAP GROUP SOURCE TARGET LANES BATCH LINGER APPENDED
+ *   bare BOOTSTRAP GROUP SOURCE TARGET LANES BATCH LINGER APPENDED PREFETCH_KIB
  *
  * Each lane is a thread with one consumer and one transactional producer. A batch is what is there, up to BATCH records,
  * at most 100 ms after its first. Each output is its input with one more field of APPENDED bytes at the end of the object,
  * the input's headers, and the header that the checker looks for. Settings of the clients as the service has them;
- * LINGER is the producer's linger.ms.
+ * LINGER is the producer's linger.ms, PREFETCH_KIB the consumer's queued.max.messages.kbytes.
  *
  * No recovery: any error ends it. Prints a line per commit:
  *   commit EPOCH_US LANE RECORDS ACKNOWLEDGED_US OFFSETS_US COMMIT_US
@@ -23,7 +23,7 @@
 #define PARTITIONS 256
 #define LARGEST 65536
 
-static const char *bootstrap, *group, *source, *target, *linger;
+static const char *bootstrap, *group, *source, *target, *linger, *prefetch;
 static int batch, appended;
 static volatile sig_atomic_t stop;
 
@@ -76,7 +76,7 @@ static rd_kafka_t *consumer(void) {
         set(conf, "heartbeat.interval.ms", "500");
         set(conf, "partition.assignment.strategy", "cooperative-sticky");
         set(conf, "fetch.queue.backoff.ms", "20");
-        set(conf, "queued.max.messages.kbytes", "16384");
+        set(conf, "queued.max.messages.kbytes", prefetch);
         set(conf, "fetch.wait.max.ms", "100");
         rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, conf);
         rd_kafka_poll_set_consumer(rk);
@@ -203,11 +203,11 @@ static void *run_lane(void *number) {
 }
 
 int main(int argc, char **argv) {
-        if (argc != 9)
-                die("usage", "bare BOOTSTRAP GROUP SOURCE TARGET LANES BATCH LINGER APPENDED");
+        if (argc != 10)
+                die("usage", "bare BOOTSTRAP GROUP SOURCE TARGET LANES BATCH LINGER APPENDED PREFETCH_KIB");
         bootstrap = argv[1], group = argv[2], source = argv[3], target = argv[4], linger = argv[7];
         int lanes = atoi(argv[5]);
-        batch = atoi(argv[6]), appended = atoi(argv[8]);
+        batch = atoi(argv[6]), appended = atoi(argv[8]), prefetch = argv[9];
         if (lanes < 1 || lanes > 16 || batch < 1 || appended < 16 || appended > LARGEST / 2)
                 die("usage", "LANES 1 to 16, BATCH from 1, APPENDED 16 to 32768");
         signal(SIGTERM, on_signal);

@@ -71,6 +71,7 @@ pub(super) struct Setup {
     pub(super) source: String,
     pub(super) target: String,
     pub(super) linger: String,
+    pub(super) prefetch: String,
     pub(super) appended: usize,
     pub(super) folder: PathBuf,
 }
@@ -105,8 +106,8 @@ impl Setup {
         .key(
             "kafka",
             format!(
-                "{{consumer: {{heartbeat.interval.ms: \"500\"}}, producer: {{linger.ms: \"{}\"}}}}",
-                self.linger
+                "{{consumer: {{heartbeat.interval.ms: \"500\", queued.max.messages.kbytes: \"{}\"}}, producer: {{linger.ms: \"{}\"}}}}",
+                self.prefetch, self.linger
             ),
         );
         let log = "warn,orchestrator::kafka::transact=debug";
@@ -120,7 +121,7 @@ impl Setup {
         let child = process::bound_to_us(&super::bare()?)
             .args([&self.bootstrap, &self.name, &self.source, &self.target])
             .args([cell.lanes, cell.batch].map(|n| n.to_string()))
-            .args([&self.linger, &self.appended.to_string()])
+            .args([&self.linger, &self.appended.to_string(), &self.prefetch])
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file)

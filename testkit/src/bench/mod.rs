@@ -52,6 +52,9 @@ pub struct Options {
     /// The producers' `linger.ms`, of all contestants
     #[arg(long, default_value = "5")]
     linger: String,
+    /// The consumers' `queued.max.messages.kbytes`, of all contestants: how much each lane fetches ahead
+    #[arg(long, default_value = "16384")]
+    prefetch: String,
     /// May be given several times; the first one is what the others are divided by
     #[arg(long = "contestant", value_enum, default_values_t = [Contestant::Bare, Contestant::None, Contestant::Reliable])]
     contestants: Vec<Contestant>,
@@ -99,8 +102,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .collect();
     let first = *cells.first().ok_or("no lanes or no batch")?;
     println!(
-        "{} orders of {} bytes, {PARTITIONS} partitions, linger.ms={}; warming up",
-        options.records, options.bytes, options.linger
+        "{} orders of {} bytes, {PARTITIONS} partitions, linger.ms={}, queued.max.messages.kbytes={}; warming up",
+        options.records, options.bytes, options.linger, options.prefetch
     );
     // The first shows how long an enriched order is: the bare loop writes as much.
     for contestant in [Contestant::None, Contestant::Bare] {
@@ -160,6 +163,7 @@ impl Bench {
             source: format!("{name}.in"),
             target: format!("{name}.out"),
             linger: self.options.linger.clone(),
+            prefetch: self.options.prefetch.clone(),
             appended: self.appended(),
             folder: folder.clone(),
             name,
