@@ -51,7 +51,7 @@ test: lint ## everything: also unit, conformance, simulation, end to end on a re
 	@echo '[7/7] tests: about ten minutes; the longest are the simulation and those on a real broker'
 	@scripts/build test --locked --workspace --no-fail-fast
 
-bench: setup ## ARGS='--records 500000 --rounds 5 --lanes 1 --lanes 2 --batch 2000 --batch 5000'
+bench: setup ## ARGS='--records 300000 --rounds 5 --lanes 1 --lanes 2 --batch 2000 --batch 5000'
 	@echo 'An optimised build of its own; the first one compiles RocksDB again, which takes minutes.'
 	@cargo build --release --locked --bins -p orders-orchestrator -p testkit
 	@load-test/build "$$CARGO_TARGET_DIR/release"

@@ -35,6 +35,8 @@ pub struct Plan {
     pub keys: BTreeMap<String, String>,
     /// A file of faults: then `testkit serve` runs instead of the real binary. See [`crate::faults::Faults`].
     pub faults: Option<PathBuf>,
+    /// The program that runs when there are no faults: one that stands beside this one.
+    pub program: &'static str,
     /// Further environment variables.
     pub variables: BTreeMap<String, String>,
 }
@@ -52,6 +54,7 @@ impl Plan {
             dead_letters: Some(format!("{name}.dead-letters")),
             keys: BTreeMap::from([("db-strategy".to_owned(), "rocksdb".to_owned())]),
             faults: None,
+            program: "orders-orchestrator",
             variables: BTreeMap::new(),
         }
     }
@@ -110,7 +113,7 @@ impl Plan {
         let mut command = if self.faults.is_some() {
             process::bound_to_us(&process::sibling("testkit-serve")?)
         } else {
-            process::bound_to_us(&process::sibling("orders-orchestrator")?)
+            process::bound_to_us(&process::sibling(self.program)?)
         };
         command
             .args(arguments)

@@ -41,9 +41,17 @@ pub(super) struct Prepared(Send);
 impl Prepared {
     /// The record as attempt `attempt` sends it. Cheap: bytes are shared.
     pub(super) fn send(&self, attempt: &Bytes) -> Send {
-        let mut send = self.0.clone();
-        send.headers.push(header(ATTEMPT, attempt.clone()));
-        send
+        // Not `clone` and `push`: that would copy the headers twice.
+        let mut headers = Vec::with_capacity(self.0.headers.len() + 1);
+        headers.extend_from_slice(&self.0.headers);
+        headers.push(header(ATTEMPT, attempt.clone()));
+        Send {
+            topic: self.0.topic.clone(),
+            key: self.0.key.clone(),
+            value: self.0.value.clone(),
+            headers,
+            ..self.0
+        }
     }
 }
 

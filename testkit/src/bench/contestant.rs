@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Contestant {
     /// `load-test/bare.c`
     Bare,
+    /// The service without a store and with the bare loop's transform
+    Forward,
     /// The service without a store
     None,
     /// The service with embedded RocksDB, tracking reliably
@@ -34,6 +36,7 @@ impl fmt::Display for Contestant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bare => "bare",
+            Self::Forward => "forward",
             Self::None => "none",
             Self::Reliable => "reliable",
             Self::Outbox => "outbox",
@@ -86,7 +89,7 @@ impl Setup {
     pub(super) fn start(&self, contestant: Contestant, cell: Cell) -> Result<Running> {
         let (db, tracking) = match contestant {
             Contestant::Bare => return self.start_bare(cell),
-            Contestant::None => ("none", "none"),
+            Contestant::Forward | Contestant::None => ("none", "none"),
             Contestant::Reliable => ("rocksdb", "reliable"),
             Contestant::Outbox => ("rocksdb", "outbox"),
         };
@@ -110,6 +113,11 @@ impl Setup {
                 self.prefetch, self.linger
             ),
         );
+        if contestant == Contestant::Forward {
+            plan.program = "testkit-forward";
+            let field = format!(",\"routedBy\":\"{:0>1$}\"", "", self.appended.saturating_sub(14));
+            plan.variables.insert(super::FIELD.to_owned(), field);
+        }
         let log = "warn,orchestrator::kafka::transact=debug";
         plan.variables.insert("RUST_LOG".to_owned(), log.to_owned());
         Ok(Running::Service(Box::new(plan.start()?)))
@@ -197,7 +205,7 @@ impl Contestant {
     pub(super) fn commits(self, log: &str, since: Duration) -> Result<Vec<Commit>> {
         let read = match self {
             Self::Bare => told_by_bare,
-            Self::None | Self::Reliable | Self::Outbox => told_by_service,
+            Self::Forward | Self::None | Self::Reliable | Self::Outbox => told_by_service,
         };
         let mut commits = Vec::new();
         for line in log.lines() {

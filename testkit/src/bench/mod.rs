@@ -35,7 +35,7 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct Options {
     /// Orders in each run
-    #[arg(long, default_value_t = 500_000)]
+    #[arg(long, default_value_t = 300_000)]
     records: usize,
     /// Bytes of an order's value
     #[arg(long, default_value_t = 300)]
@@ -56,12 +56,15 @@ pub struct Options {
     #[arg(long, default_value = "16384")]
     prefetch: String,
     /// May be given several times; the first one is what the others are divided by
-    #[arg(long = "contestant", value_enum, default_values_t = [Contestant::Bare, Contestant::None, Contestant::Reliable])]
+    #[arg(long = "contestant", value_enum, default_values_t = [Contestant::Bare, Contestant::Forward, Contestant::None, Contestant::Reliable])]
     contestants: Vec<Contestant>,
     /// Where every single run is written, as JSON
     #[arg(long)]
     raw: Option<PathBuf>,
 }
+
+/// The variable that tells `testkit-forward` what to append.
+pub const FIELD: &str = "BENCH_FIELD";
 
 /// Partitions of source and target.
 const PARTITIONS: i32 = 6;
