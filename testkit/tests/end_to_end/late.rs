@@ -133,7 +133,10 @@ fn late_abort(name: &str, recycles: bool) -> (Verdict, Option<i16>) {
         service.last_words()
     );
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    let end = service.stop(Duration::from_secs(30)).unwrap();
+    // Without the rule the late abort may also break the client's own state, and with it the end of the service: what is
+    // judged then is the damage.
+    assert!(end.success() || !recycles, "the service ended with {end}");
     judge(&scene, &proxy)
 }
 
