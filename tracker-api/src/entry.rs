@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     progress::Progress,
     resolution::{Decision, Resolution},
-    tracker::Status,
+    tracker::{Purgeable, Status},
 };
 
 /// Milliseconds since the Unix epoch. Always the caller's clock: a tracker never reads one.
@@ -310,43 +310,66 @@ impl Entry {
         stands
     }
 
+    /// What is kept when `self` is held and `other` is taken over whole, as [`FailureTracker::import`] does: the outcome half
+    /// joins; of the resolution halves the one with the greater revision stays, of two with the same the held one.
+    ///
+    /// [`FailureTracker::import`]: crate::FailureTracker::import
+    pub fn merge(&mut self, other: &Self) {
+        self.join(other);
+        if other.revision > self.revision {
+            self.revision = other.revision;
+            self.resolution.clone_from(&other.resolution);
+        }
+    }
+
     /// What decides whose outcome is kept: the version. What follows it settles two accounts of one version (a mark and
     /// a reconcile's, written at different times), so that both orders end alike.
     fn rank(&self) -> impl Ord + '_ {
         (self.version, self.failure.is_some(), self.at, &self.failure)
     }
 
-    /// Whether a purge may delete it, its age apart, when its partition's progress is `progress`: what is finished
-    /// may go (succeeded, skipped, replayed, discarded), and what a newer era superseded. Never a record in flight or
-    /// blocking in the current era, never one that is being replayed, and never an open failure that still counts.
-    /// Backends call it, so that the rule stands once.
-    pub fn may_be_purged(&self, progress: Option<&Progress>) -> bool {
+    /// As what a purge may delete it, its age apart, when its partition's progress is `progress`; none if it stays.
+    /// Never a record in flight or blocking in the current era, never one that is being replayed, and never an open failure
+    /// that still counts. Backends keep this rule, in their own language or by calling it.
+    pub fn purgeable(&self, progress: Option<&Progress>) -> Option<Purgeable> {
         let superseded = progress.is_some_and(|p| self.version.era < p.era);
         match Status::of(self) {
-            Status::Succeeded | Status::Skipped | Status::Replayed | Status::Discarded => true,
-            Status::Replaying => false,
-            Status::Received | Status::Failing | Status::Blocking => superseded,
+            Status::Succeeded => Some(Purgeable::Succeeded),
+            Status::Skipped | Status::Replayed | Status::Discarded => Some(Purgeable::Resolved),
+            Status::Replaying => None,
+            Status::Received | Status::Failing | Status::Blocking => superseded.then_some(Purgeable::Superseded),
             // Below the floor an older era's failure is still a fact; at or above it, it counts as absent.
-            Status::Open => superseded && progress.is_some_and(|p| self.id.offset >= p.floor),
+            Status::Open => {
+                let absent = superseded && progress.is_some_and(|p| self.id.offset >= p.floor);
+                absent.then_some(Purgeable::Superseded)
+            }
         }
     }
 }
 
-/// Joins the entries of one slice, so that each id occurs once, in id order, without resolution and with
+/// Joins the entries of one slice for `record`, so that each id occurs once, in id order, without resolution and with
 /// `first_failed_at` filled in. Backends call it first: a slice may repeat an id.
 pub fn coalesce(entries: &[Entry]) -> Vec<Entry> {
+    joined(entries.iter().map(|entry| Entry {
+        resolution: None,
+        revision: 0,
+        ..entry.clone()
+    }))
+}
+
+/// Merges the entries of one slice for `import`: as [`coalesce`], with their resolutions.
+pub fn coalesce_whole(entries: &[Entry]) -> Vec<Entry> {
+    joined(entries.iter().cloned())
+}
+
+fn joined(entries: impl Iterator<Item = Entry>) -> Vec<Entry> {
     let mut joined: BTreeMap<RecordId, Entry> = BTreeMap::new();
-    for entry in entries {
-        let mut fresh = entry.clone();
-        fresh.resolution = None;
-        fresh.revision = 0;
+    for mut fresh in entries {
         if fresh.first_failed_at.is_none() && fresh.failure.is_some() {
             fresh.first_failed_at = Some(fresh.at);
         }
         match joined.entry(fresh.id.clone()) {
-            std::collections::btree_map::Entry::Occupied(mut held) => {
-                held.get_mut().join(&fresh);
-            }
+            std::collections::btree_map::Entry::Occupied(mut held) => held.get_mut().merge(&fresh),
             std::collections::btree_map::Entry::Vacant(place) => {
                 place.insert(fresh);
             }

@@ -21,13 +21,14 @@ mod tracker;
 
 pub use entry::{
     AttemptId, Captured, Entry, Failure, Header, Outcome, Partition, RecordId, Timestamp, Version, coalesce,
+    coalesce_whole,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use memory::{MemoryTracker, Model};
 pub use progress::{Gaps, Progress};
 pub use resolution::{Change, Claim, Decision, Resolution};
-pub use secret::Secret;
-pub use tracker::{Cursor, DynTracker, FailureTracker, Group, Namespace, Order, Page, Query, Status};
+pub use secret::{Secret, SecretUrl};
+pub use tracker::{Cursor, DynTracker, FailureTracker, Group, Namespace, Order, Page, Purgeable, Query, Risk, Status};
 
 #[cfg(all(doctest, feature = "conformance"))]
 #[doc = include_str!("../../docs/adding-a-backend.md")]

@@ -7,11 +7,11 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    entry::{Entry, Outcome, Partition, RecordId, Timestamp, coalesce},
+    entry::{Entry, Outcome, Partition, RecordId, Timestamp, coalesce, coalesce_whole},
     error::{Error, ErrorKind, Result},
     progress::Progress,
     resolution::Change,
-    tracker::{Cursor, FailureTracker, Group, Order, Page, Query},
+    tracker::{Cursor, FailureTracker, Group, Order, Page, Purgeable, Query, Risk},
 };
 
 /// The contract as a plain map: what every backend is compared with, so it is written to be obviously right, not fast.
@@ -24,11 +24,24 @@ pub struct Model {
 impl Model {
     /// See [`FailureTracker::record`].
     pub fn record(&mut self, entries: &[Entry], progress: &[Progress]) -> Vec<bool> {
-        for new in coalesce(entries) {
+        self.write(coalesce(entries), progress);
+        let stands = |entry: &Entry| {
+            self.entries
+                .get(&entry.id)
+                .is_some_and(|held| held.version == entry.version)
+        };
+        entries.iter().map(stands).collect()
+    }
+
+    /// See [`FailureTracker::import`].
+    pub fn import(&mut self, entries: &[Entry], progress: &[Progress]) {
+        self.write(coalesce_whole(entries), progress);
+    }
+
+    fn write(&mut self, entries: Vec<Entry>, progress: &[Progress]) {
+        for new in entries {
             match self.entries.get_mut(&new.id) {
-                Some(held) => {
-                    held.join(&new);
-                }
+                Some(held) => held.merge(&new),
                 None => {
                     self.entries.insert(new.id.clone(), new);
                 }
@@ -40,12 +53,6 @@ impl Model {
                 .and_modify(|held| held.join(new))
                 .or_insert_with(|| new.clone());
         }
-        let stands = |entry: &Entry| {
-            self.entries
-                .get(&entry.id)
-                .is_some_and(|held| held.version == entry.version)
-        };
-        entries.iter().map(stands).collect()
     }
 
     /// See [`FailureTracker::resolve`].
@@ -151,11 +158,12 @@ impl Model {
     }
 
     /// See [`FailureTracker::purge`].
-    pub fn purge(&mut self, before: Timestamp, limit: usize) -> u64 {
+    pub fn purge(&mut self, what: Purgeable, before: Timestamp, limit: usize) -> u64 {
         let mut old: Vec<&Entry> = self
             .entries
             .values()
-            .filter(|entry| entry.at < before && entry.may_be_purged(self.progress.get(&entry.id.partition)))
+            .filter(|entry| entry.at < before)
+            .filter(|entry| entry.purgeable(self.progress.get(&entry.id.partition)) == Some(what))
             .collect();
         old.sort_by_key(|entry| (entry.at, &entry.id));
         let gone: Vec<RecordId> = old
@@ -209,6 +217,11 @@ impl FailureTracker for MemoryTracker {
         Ok(self.model().record(entries, progress))
     }
 
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
+        self.model().import(entries, progress);
+        Ok(())
+    }
+
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
         Ok(self.model().resolve(changes))
     }
@@ -229,11 +242,16 @@ impl FailureTracker for MemoryTracker {
         Ok(self.model().groups(query))
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
-        Ok(self.model().purge(before, limit))
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
+        Ok(self.model().purge(what, before, limit))
     }
 
     async fn ping(&self) -> Result<()> {
         Ok(())
+    }
+
+    // It forgets by its name: whoever configures `memory` has accepted it.
+    fn risks(&self) -> Vec<Risk> {
+        Vec::new()
     }
 }

@@ -1,6 +1,7 @@
 use std::{fmt, ops::Range, sync::Arc};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -69,18 +70,29 @@ pub enum Status {
 /// Which entries to list, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
+    /// Only of this topic.
+    pub topic: Option<Arc<str>>,
     /// Only of this partition.
     pub partition: Option<Partition>,
     /// Only these offsets.
     pub offsets: Option<Range<i64>>,
     /// Only these outcomes; empty means all.
     pub outcomes: Vec<Outcome>,
+    /// Only what a person sees so ([`Status::of`]); empty means all.
+    pub statuses: Vec<Status>,
     /// Only of this era.
     pub era: Option<u64>,
     /// Only failures of this class.
     pub class: Option<String>,
     /// Only failures with this fingerprint.
     pub fingerprint: Option<u64>,
+    /// Only records with this key, byte by byte. An entry without captured bytes has none that is known.
+    pub key: Option<Bytes>,
+    /// Only what first failed within this time: from its start on, before its end.
+    pub first_failed: Option<Range<Timestamp>>,
+    /// Only failures whose message contains this text. Upper and lower case of the letters A to Z are the same, of others
+    /// they are not, so that every store means the same.
+    pub text: Option<String>,
     /// In which order.
     pub order: Order,
     /// Where the last page ended. In a newest-first listing one without `first_failed_at` is `Refused`: it is of another order.
@@ -137,6 +149,33 @@ pub struct Group {
     pub message: String,
 }
 
+/// A promise of the contract that a store cannot keep as it is set up: known when it was opened. Tracking that needs the
+/// promise refuses to start, unless the operator accepts the risk by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Risk {
+    /// What an operator writes to accept it: lower case and dashes, the backend's name first, such as `redis-everysec`.
+    pub name: String,
+    /// What may happen, why, and what to set so that it cannot. For a person.
+    pub what: String,
+}
+
+/// What a purge may take; see [`Entry::purgeable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purgeable {
+    /// Done.
+    Succeeded,
+    /// Failed, and somebody has decided: skipped, replayed, discarded.
+    Resolved,
+    /// Of an older era than its partition's, and unfinished or, at or above the floor, an open failure: it counts as absent.
+    Superseded,
+}
+
+impl Purgeable {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Succeeded, Self::Resolved, Self::Superseded];
+}
+
 /// The contract of a store. A map from [`RecordId`] to [`Entry`] and from [`Partition`] to [`Progress`].
 ///
 /// * **Durable**: when `record` or `resolve` answers `Ok`, what it wrote survives a crash of this process and of the store.
@@ -145,6 +184,7 @@ pub struct Group {
 /// * **The clock is the caller's**: a tracker reads none and orders nothing by arrival.
 /// * **Bytes are bytes**: keys, values, header names and values come back unchanged. An entry of up to 64 KiB is never refused.
 /// * **Two halves**: `record` never touches a resolution, `resolve` never touches an outcome.
+/// * **One round trip**: a call of up to 2 000 entries, changes or ids is one exchange with the store.
 ///
 /// There are no default methods, so a decorator cannot bypass what it wraps. Run [`conformance_suite!`](crate) on it.
 #[async_trait]
@@ -152,6 +192,11 @@ pub trait FailureTracker: fmt::Debug + Send + Sync + 'static {
     /// Joins entries and progress (see [`Entry::join`], [`Progress::join`]). Answers, for each entry of the slice in its
     /// order, whether it *stands*: whether the version held afterwards is the entry's own. Ids may repeat; at most 2 000.
     async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>>;
+
+    /// Takes entries over whole, as another tracker holds them (see [`Entry::merge`]): the outcome half as `record` does, the
+    /// resolution half where its revision is greater than the held one; and joins progress. What moving house and a fallback's
+    /// drain write. May be repeated. Ids may repeat; at most 2 000.
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()>;
 
     /// Compare-and-set on resolutions (see [`Change::takes`]); each one that takes raises the entry's revision by one.
     /// Answers which took, in order; of two changes with one revision at most one. An unknown id: `false`.
@@ -170,12 +215,15 @@ pub trait FailureTracker: fmt::Debug + Send + Sync + 'static {
     /// fingerprint. Order, cursor and limit of the query are not looked at.
     async fn groups(&self, query: &Query) -> Result<Vec<Group>>;
 
-    /// Deletes at most `limit` entries written before `before` that [`Entry::may_be_purged`], the oldest first (by `at`,
-    /// then by id), and answers how many: fewer than `limit` only when no more may go.
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64>;
+    /// Deletes at most `limit` entries written before `before` of which [`Entry::purgeable`] says `what`, the oldest first
+    /// (by `at`, then by id), and answers how many: fewer than `limit` only when no more may go.
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64>;
 
     /// Fails unless the store can be written to.
     async fn ping(&self) -> Result<()>;
+
+    /// What this store, as it was found when it was opened, cannot promise; empty for one that keeps the contract.
+    fn risks(&self) -> Vec<Risk>;
 }
 
 /// A tracker chosen at run time.
@@ -223,9 +271,13 @@ impl Query {
     /// Whether an entry belongs to the listing, the cursor apart.
     pub fn matches(&self, entry: &Entry) -> bool {
         let failure = entry.failure.as_ref();
-        self.partition.as_ref().is_none_or(|p| *p == entry.id.partition)
+        self.topic
+            .as_ref()
+            .is_none_or(|topic| *topic == entry.id.partition.topic)
+            && self.partition.as_ref().is_none_or(|p| *p == entry.id.partition)
             && self.offsets.as_ref().is_none_or(|r| r.contains(&entry.id.offset))
             && (self.outcomes.is_empty() || self.outcomes.contains(&entry.version.outcome))
+            && (self.statuses.is_empty() || self.statuses.contains(&Status::of(entry)))
             && self.era.is_none_or(|era| era == entry.version.era)
             && self
                 .class
@@ -234,6 +286,16 @@ impl Query {
             && self
                 .fingerprint
                 .is_none_or(|print| failure.is_some_and(|f| f.fingerprint == print))
+            && self.key.as_ref().is_none_or(|key| {
+                entry.captured.as_ref().and_then(|captured| captured.key.as_ref()) == Some(key)
+            })
+            && self.first_failed.as_ref().is_none_or(|within| {
+                entry.first_failed_at.is_some_and(|at| within.contains(&at))
+            })
+            && self.text.as_ref().is_none_or(|text| {
+                let folded = text.to_ascii_lowercase();
+                failure.is_some_and(|f| f.message.to_ascii_lowercase().contains(&folded))
+            })
             && (self.order == Order::Id || entry.first_failed_at.is_some())
     }
 }

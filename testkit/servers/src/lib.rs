@@ -1,0 +1,1 @@
+//! Starts PostgreSQL, MongoDB and Redis for tests.

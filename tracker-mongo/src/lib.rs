@@ -1,0 +1,1 @@
+//! Failure tracker in MongoDB.
