@@ -337,7 +337,9 @@ impl Entry {
             Status::Succeeded => Some(Purgeable::Succeeded),
             Status::Skipped | Status::Replayed | Status::Discarded => Some(Purgeable::Resolved),
             Status::Replaying => None,
-            Status::Received | Status::Failing | Status::Blocking => superseded.then_some(Purgeable::Superseded),
+            Status::Received | Status::Failing | Status::Blocking => {
+                superseded.then_some(Purgeable::Superseded)
+            }
             // Below the floor an older era's failure is still a fact; at or above it, it counts as absent.
             Status::Open => {
                 let absent = superseded && progress.is_some_and(|p| self.id.offset >= p.floor);

@@ -28,7 +28,9 @@ pub use memory::{MemoryTracker, Model};
 pub use progress::{Gaps, Progress};
 pub use resolution::{Change, Claim, Decision, Resolution};
 pub use secret::{Secret, SecretUrl};
-pub use tracker::{Cursor, DynTracker, FailureTracker, Group, Namespace, Order, Page, Purgeable, Query, Risk, Status};
+pub use tracker::{
+    Cursor, DynTracker, FailureTracker, Group, Namespace, Order, Page, Purgeable, Query, Risk, Status,
+};
 
 #[cfg(all(doctest, feature = "conformance"))]
 #[doc = include_str!("../../docs/adding-a-backend.md")]

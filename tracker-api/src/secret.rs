@@ -58,7 +58,11 @@ impl SecretUrl {
     /// The address for a person.
     pub fn shown(&self) -> String {
         let Some((scheme, rest)) = self.0.split_once("://") else {
-            return if self.0.is_empty() { String::new() } else { "***".to_owned() };
+            return if self.0.is_empty() {
+                String::new()
+            } else {
+                "***".to_owned()
+            };
         };
         // A password may hold anything, also what begins a path or a query: the host begins behind the last `@`.
         let (who, rest) = match rest.rsplit_once('@') {
@@ -85,9 +89,16 @@ impl SecretUrl {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    ["pass", "secret", "token", "key", "credential", "authmechanismproperties"]
-        .iter()
-        .any(|part| name.contains(part))
+    [
+        "pass",
+        "secret",
+        "token",
+        "key",
+        "credential",
+        "authmechanismproperties",
+    ]
+    .iter()
+    .any(|part| name.contains(part))
 }
 
 impl fmt::Debug for SecretUrl {

@@ -289,9 +289,10 @@ impl Query {
             && self.key.as_ref().is_none_or(|key| {
                 entry.captured.as_ref().and_then(|captured| captured.key.as_ref()) == Some(key)
             })
-            && self.first_failed.as_ref().is_none_or(|within| {
-                entry.first_failed_at.is_some_and(|at| within.contains(&at))
-            })
+            && self
+                .first_failed
+                .as_ref()
+                .is_none_or(|within| entry.first_failed_at.is_some_and(|at| within.contains(&at)))
             && self.text.as_ref().is_none_or(|text| {
                 let folded = text.to_ascii_lowercase();
                 failure.is_some_and(|f| f.message.to_ascii_lowercase().contains(&folded))

@@ -8,7 +8,7 @@ pub use super::flaws::Flaw;
 use super::{Harness, Memory};
 use crate::{
     Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace, Order,
-    Outcome, Page, Progress, Query, Result, Status, Timestamp,
+    Outcome, Page, Progress, Purgeable, Query, Result, Risk, Status, Timestamp,
 };
 
 /// A memory tracker with a flaw, and its harness.
@@ -116,7 +116,8 @@ impl FailureTracker for Broken {
             | Flaw::ForgetsTheFirstFailure
             | Flaw::KeepsBytesOfAnOlderEra
             | Flaw::LetsAResolutionOutliveItsFailure
-            | Flaw::ReadsThenWrites => {
+            | Flaw::ReadsThenWrites
+            | Flaw::InsertsTwice => {
                 self.one_by_one(&slice).await;
                 self.inner.record(&[], progress).await?;
                 let model = self.inner.model();
@@ -147,6 +148,26 @@ impl FailureTracker for Broken {
         } else {
             stood
         })
+    }
+
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
+        let mut entries = entries.to_vec();
+        for entry in &mut entries {
+            let held = self.inner.model().entries.get(&entry.id).cloned();
+            match self.flaw {
+                Flaw::ImportsWithoutResolutions => (entry.resolution, entry.revision) = (None, 0),
+                Flaw::ImportsWithoutRevisions => entry.revision = entry.revision.min(1),
+                Flaw::CountsImports => entry.revision += held.map_or(0, |held| held.revision),
+                Flaw::ImportsOlderResolutions => {
+                    if let Some(held) = self.inner.model().entries.get_mut(&entry.id) {
+                        held.revision = entry.revision.saturating_sub(1);
+                    }
+                }
+                Flaw::ImportsOverOutcomes => drop(self.inner.model().entries.remove(&entry.id)),
+                _ => {}
+            }
+        }
+        self.inner.import(&entries, progress).await
     }
 
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
@@ -227,6 +248,15 @@ impl FailureTracker for Broken {
         };
         match self.flaw {
             Flaw::IgnoresTheClass => query.class = None,
+            Flaw::IgnoresTheTopic => query.topic = None,
+            Flaw::IgnoresTheStatus => query.statuses.clear(),
+            Flaw::IncludesTheEndOfATime => query.first_failed.iter_mut().for_each(|within| {
+                within.end = Timestamp(within.end.0.saturating_add(1));
+            }),
+            Flaw::ReadsATextAsAPattern => query.text = query.text.filter(|text| !text.contains(['%', '_'])),
+            Flaw::ReadsAKeyAsAPrefix | Flaw::MindsTheCaseOfAText | Flaw::FoldsEveryCase => {
+                return Ok(self.misread(&query, &model)?);
+            }
             Flaw::SkipsAnEntryBetweenPages if query.order == Order::NewestFirst => {
                 query
                     .after
@@ -296,7 +326,8 @@ impl FailureTracker for Broken {
         Ok(groups)
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
+        let mut what = what;
         let also = |entry: &Entry| match self.flaw {
             Flaw::PurgesWhatIsInFlight => {
                 matches!(
@@ -319,9 +350,14 @@ impl FailureTracker for Broken {
                 .0
                 .saturating_add(i64::from(self.flaw == Flaw::PurgesWhatIsOfThatTime)),
         );
+        if self.flaw == Flaw::PurgesAnyKind {
+            what = Purgeable::Succeeded;
+            gone += self.inner.purge(Purgeable::Resolved, before, limit).await?;
+            gone += self.inner.purge(Purgeable::Superseded, before, limit).await?;
+        }
         if self.flaw == Flaw::KeepsWhatAnOlderEraLeft {
             let known = std::mem::take(&mut self.inner.model().progress);
-            let purged = self.inner.purge(before, limit).await;
+            let purged = self.inner.purge(what, before, limit).await;
             self.inner.model().progress = known;
             return purged;
         }
@@ -330,7 +366,7 @@ impl FailureTracker for Broken {
         } else {
             limit
         };
-        Ok(gone + self.inner.purge(before, limit).await?)
+        Ok(gone + self.inner.purge(what, before, limit).await?)
     }
 
     async fn ping(&self) -> Result<()> {
@@ -342,5 +378,9 @@ impl FailureTracker for Broken {
                 .await?;
         }
         self.inner.ping().await
+    }
+
+    fn risks(&self) -> Vec<Risk> {
+        self.inner.risks()
     }
 }

@@ -2,11 +2,16 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::{
     Case, Verdict,
-    make::{entry, failed, id, newest_first, of_era, query, succeeded},
+    make::{captured, change, claim, entry, failed, id, newest_first, of_era, query, succeeded},
 };
-use crate::{Cursor, Entry, Failure, Model, Order, Outcome, Partition, Query, RecordId, Timestamp};
+use crate::{
+    Change, Cursor, Decision, Entry, Failure, Model, Order, Outcome, Partition, Query, RecordId, Status,
+    Timestamp,
+};
 
 /// Entries of every kind: three partitions, two eras, four outcomes, three classes.
 fn medley() -> Vec<Entry> {
@@ -31,9 +36,28 @@ fn medley() -> Vec<Entry> {
             Entry {
                 id: partition.at(i64::from(n) * 3),
                 first_failed_at: failure.is_some().then(|| Timestamp(i64::from(n * 7 % 50))),
+                captured: (n % 5 != 0).then(|| captured(["", "a", "a\0", "b"][pick(4, 3)].as_bytes())),
                 failure,
                 ..made
             }
+        })
+        .collect()
+}
+
+/// A decision about every third entry of the medley that can take one.
+fn decisions(entries: &[Entry]) -> Vec<Change> {
+    let failed = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.failure.is_some());
+    let third = failed.filter(|(n, _)| n % 3 != 0);
+    third
+        .map(|(n, entry)| match (entry.is_blocking(), n % 4) {
+            (true, 0 | 1) => change(entry, 0, Decision::Retry),
+            (true, _) => change(entry, 0, Decision::Skip),
+            (false, 0) => change(entry, 0, claim(1)),
+            (false, 1) => change(entry, 0, Decision::Replayed),
+            (false, _) => change(entry, 0, Decision::Discarded),
         })
         .collect()
 }
@@ -102,6 +126,64 @@ fn queries() -> Vec<Query> {
             ..Query::default()
         });
     }
+    for topic in ["orders", "Orders", "orders.", ""] {
+        filters.push(Query {
+            topic: Some(topic.into()),
+            ..Query::default()
+        });
+    }
+    filters.extend(more());
+    filters
+}
+
+/// What a person asks: statuses, keys, times, text, and some of them together.
+fn more() -> Vec<Query> {
+    let mut filters = Vec::new();
+    for statuses in [
+        vec![Status::Open],
+        vec![Status::Blocking, Status::Failing],
+        vec![Status::Replaying, Status::Replayed, Status::Discarded],
+        vec![Status::Skipped],
+        vec![Status::Received, Status::Succeeded, Status::Succeeded],
+    ] {
+        filters.push(Query {
+            statuses: statuses.clone(),
+            ..Query::default()
+        });
+        filters.push(Query {
+            statuses,
+            topic: Some("orders".into()),
+            partition: Some(Partition::new("orders", 1)),
+            first_failed: Some(Timestamp(7)..Timestamp(42)),
+            ..Query::default()
+        });
+    }
+    for key in ["", "a", "a\0", "A", "c"] {
+        filters.push(Query {
+            key: Some(Bytes::from_static(key.as_bytes())),
+            ..Query::default()
+        });
+    }
+    for (from, to) in [(0, 50), (7, 7), (7, 8), (i64::MIN, 20), (21, i64::MAX), (30, 10)] {
+        filters.push(Query {
+            first_failed: Some(Timestamp(from)..Timestamp(to)),
+            ..Query::default()
+        });
+    }
+    for text in [
+        "order 1", "ORDER 1", "is bad", "order  1", "", "%", "order 1_", ".",
+    ] {
+        filters.push(Query {
+            text: Some(text.into()),
+            class: text.is_empty().then(|| "invalid".into()),
+            ..Query::default()
+        });
+    }
+    filters.push(Query {
+        topic: Some("orders".into()),
+        partition: Some(Partition::new("Orders", 1)),
+        ..Query::default()
+    });
     filters
 }
 
@@ -111,6 +193,13 @@ pub(super) async fn every_filter_means_what_the_query_says(case: Case) -> Verdic
     let entries = medley();
     tracker.record(&entries, &[]).await?;
     model.record(&entries, &[]);
+    let decisions = decisions(&entries);
+    let took = model.resolve(&decisions);
+    holds!(
+        took.iter().all(|took| *took),
+        "the law itself is wrong: each decision takes"
+    );
+    same!(tracker.resolve(&decisions).await?, took, "which decisions take");
     for filter in queries() {
         for (order, limit) in [
             (Order::Id, 0),
@@ -144,6 +233,84 @@ pub(super) async fn every_filter_means_what_the_query_says(case: Case) -> Verdic
             model.groups(&filter),
             "groups of {filter:?}"
         );
+    }
+    Ok(())
+}
+
+pub(super) async fn a_text_is_searched_as_it_is_written(case: Case) -> Verdict {
+    let tracker = case.open().await?;
+    let messages = [
+        r#"price 100% of $1.50 (net) at C:\dir\[a-z]* 'it''s' "quoted""#,
+        "STRASSE straße ÄÖÜ äöü İstanbul ſ K",
+        "^start$ {json: $where} a|b _under_ back\\slash",
+        "plain",
+        "",
+    ];
+    let entries: Vec<Entry> = messages
+        .iter()
+        .zip(0..)
+        .map(|(message, n)| Entry {
+            failure: Some(Failure::new("invalid", message)),
+            ..failed(n, 1)
+        })
+        .collect();
+    tracker.record(&entries, &[]).await?;
+    let mut model = Model::default();
+    model.record(&entries, &[]);
+    for text in [
+        "100%",
+        "%",
+        "_",
+        "$1.50",
+        "$",
+        "(net)",
+        ".",
+        ".*",
+        "[a-z]*",
+        "[a-z]",
+        "\\",
+        r"\dir",
+        "'",
+        "''",
+        "\"",
+        "^",
+        "|",
+        "{",
+        "$where",
+        "strasse",
+        "STRASSE",
+        "straße",
+        "STRAßE",
+        "äöü",
+        "ÄÖÜ",
+        "ÄÖü",
+        "istanbul",
+        "İSTANBUL",
+        "ſ",
+        "S k",
+        "PLAIN",
+        "k",
+        "plainer",
+        "",
+    ] {
+        for order in [Order::Id, Order::NewestFirst] {
+            let query = Query {
+                text: Some(text.into()),
+                order,
+                ..Query::default()
+            };
+            let (found, expected) = (tracker.list(&query).await?, model.list(&query)?);
+            same!(
+                super::make::offsets(&found.entries),
+                super::make::offsets(&expected.entries),
+                "messages with {text:?}"
+            );
+            same!(
+                tracker.groups(&query).await?,
+                model.groups(&query),
+                "groups with {text:?}"
+            );
+        }
     }
     Ok(())
 }

@@ -130,6 +130,34 @@ flaws! {
     PurgesWhatIsOfThatTime => purge_takes_only_what_was_written_before,
     /// Keeps for ever what a reset left unfinished.
     KeepsWhatAnOlderEraLeft => purge_takes_what_an_older_era_left,
+    /// Purges whatever may go, whichever kind was asked for.
+    PurgesAnyKind => purge_takes_only_the_kind_it_was_asked_for,
+    /// Takes entries over without what was decided about them.
+    ImportsWithoutResolutions => import_brings_resolutions_with_their_revision,
+    /// Counts revisions anew in what it takes over.
+    ImportsWithoutRevisions => import_brings_resolutions_with_their_revision,
+    /// Takes over a resolution whatever its revision.
+    ImportsOlderResolutions => import_never_goes_back_to_an_older_revision,
+    /// Takes over an outcome whatever its version.
+    ImportsOverOutcomes => import_joins_outcomes_as_record_does,
+    /// Raises the revision at each import.
+    CountsImports => an_import_may_be_repeated,
+    /// Of two writers that find nothing, both insert: the later one stays.
+    InsertsTwice => writers_racing_on_an_absent_entry_leave_the_greater_version,
+    /// Does not look at the topic that was asked for.
+    IgnoresTheTopic => every_filter_means_what_the_query_says,
+    /// Does not look at the statuses that were asked for.
+    IgnoresTheStatus => every_filter_means_what_the_query_says,
+    /// Reads a key as a prefix.
+    ReadsAKeyAsAPrefix => every_filter_means_what_the_query_says,
+    /// Includes the end of a time.
+    IncludesTheEndOfATime => every_filter_means_what_the_query_says,
+    /// Reads a text as a pattern of SQL.
+    ReadsATextAsAPattern => a_text_is_searched_as_it_is_written,
+    /// Minds the case of a text.
+    MindsTheCaseOfAText => a_text_is_searched_as_it_is_written,
+    /// Folds the case of letters beyond A to Z.
+    FoldsEveryCase => a_text_is_searched_as_it_is_written,
     /// Leaves an entry at each ping.
     PingsWithAnEntry => a_healthy_store_answers_a_ping,
 }

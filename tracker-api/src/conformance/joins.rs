@@ -293,6 +293,35 @@ pub(super) async fn concurrent_writers_end_in_the_greater_version(case: Case) ->
     Ok(())
 }
 
+/// The trap of an upsert that finds nothing to update: both writers insert, and the lesser one may stay.
+pub(super) async fn writers_racing_on_an_absent_entry_leave_the_greater_version(case: Case) -> Verdict {
+    let trackers = [case.open().await?, case.open_beside_itself().await?];
+    for round in 0..8_i64 {
+        let barrier = Arc::new(tokio::sync::Barrier::new(2));
+        let mut writers = tokio::task::JoinSet::new();
+        for (writer, tracker) in (0..2_u32).zip(&trackers) {
+            let (tracker, barrier) = (Arc::clone(tracker), Arc::clone(&barrier));
+            let slice: Vec<Entry> = (0..50)
+                .map(|n| failed(round * 50 + n, 1 + (writer + u32::try_from(n).unwrap_or(0)) % 2))
+                .collect();
+            writers.spawn(async move {
+                barrier.wait().await;
+                tracker.record(&slice, &[]).await
+            });
+        }
+        while let Some(done) = writers.join_next().await {
+            done.map_err(|error| super::Breach::new(format!("a writer panicked: {error}")))??;
+        }
+        let ids: Vec<RecordId> = (0..50).map(|n| id(round * 50 + n)).collect();
+        for (id, found) in ids.iter().zip(trackers[0].get(&ids).await?) {
+            let mut expected = failed(id.offset, 2);
+            expected.first_failed_at = failed(id.offset, 1).first_failed_at;
+            same!(found, Some(expected), "after two writers raced, round {round}");
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn a_call_that_is_dropped_may_be_repeated(case: Case) -> Verdict {
     let tracker = case.open().await?;
     for round in 0..10 {
@@ -331,7 +360,7 @@ pub(super) async fn an_empty_call_changes_nothing(case: Case) -> Verdict {
     );
     same!(tracker.groups(&super::make::query(10)).await?, [], "no groups");
     same!(
-        tracker.purge(Timestamp(i64::MAX), 10).await?,
+        super::purging::purge(&tracker, Timestamp(i64::MAX), 10).await?,
         0,
         "nothing to purge"
     );

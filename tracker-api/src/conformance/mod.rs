@@ -36,6 +36,7 @@ pub mod broken;
 mod bytes;
 mod filters;
 mod flaws;
+mod imports;
 mod joins;
 mod listing;
 mod make;
@@ -112,6 +113,15 @@ impl Case {
     ///
     /// As the backend's `open`.
     pub async fn open(&self) -> Result<DynTracker> {
+        self.harness.open(&self.namespace).await
+    }
+
+    /// Opens the namespace once more while it is open, as a second process would, where the store allows it.
+    ///
+    /// # Errors
+    ///
+    /// As the backend's `open`.
+    pub async fn open_beside_itself(&self) -> Result<DynTracker> {
         self.harness.open(&self.namespace).await
     }
 

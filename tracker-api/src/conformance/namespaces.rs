@@ -51,7 +51,11 @@ pub(super) async fn namespaces_are_kept_apart(case: Case) -> Verdict {
         [true],
         "in the first"
     );
-    same!(first.purge(Timestamp(i64::MAX), 100).await?, 1, "in the first");
+    same!(
+        super::purging::purge(first, Timestamp(i64::MAX), 100).await?,
+        1,
+        "in the first"
+    );
     for (ending, mine, tracker) in &open[1..] {
         same!(
             held(tracker, &id(7)).await?.as_ref(),

@@ -13,8 +13,8 @@ use super::{
     make::{captured, claim, resolution, version},
 };
 use crate::{
-    Change, Decision, DynTracker, Entry, Failure, Model, Order, Outcome, Partition, Progress, Query,
-    RecordId, Timestamp,
+    Change, Decision, DynTracker, Entry, Failure, Model, Order, Outcome, Partition, Progress, Purgeable,
+    Query, RecordId, Status, Timestamp,
 };
 
 /// Programs in each run of the suite; the environment's `PROPTEST_CASES` asks for another number.
@@ -23,9 +23,10 @@ const PROGRAMS: u32 = 24;
 #[derive(Clone, Debug)]
 enum Step {
     Record(Vec<Entry>, Vec<Progress>),
+    Import(Vec<(Entry, u64, Option<Decision>)>),
     Resolve(Vec<Wish>),
     List(Query),
-    Purge(Timestamp, usize),
+    Purge(Purgeable, Timestamp, usize),
     Reopen,
 }
 
@@ -89,19 +90,22 @@ fn progress() -> impl Strategy<Value = Progress> {
     })
 }
 
-fn wishes() -> impl Strategy<Value = Wish> {
-    let decision = prop_oneof![
+fn decisions() -> impl Strategy<Value = Decision> {
+    prop_oneof![
         Just(Decision::Retry),
         Just(Decision::Skip),
         (1..3_u128).prop_map(claim),
         Just(Decision::Replayed),
         Just(Decision::Discarded),
-    ];
+    ]
+}
+
+fn wishes() -> impl Strategy<Value = Wish> {
     (
         ids(),
         prop_oneof![4 => Just(0_u64), 1 => Just(1)],
         option::weighted(0.2, entries()),
-        option::weighted(0.9, decision),
+        option::weighted(0.9, decisions()),
     )
         .prop_map(|(id, revision_off_by, about, decision)| Wish {
             id,
@@ -124,21 +128,53 @@ fn queries() -> impl Strategy<Value = Query> {
         vec(select(outcomes), 0..3),
         option::weighted(0.2, 1..=2_u64),
         option::weighted(0.2, select(vec!["malformed", "invalid"])),
+        asked_by_people(),
         any::<bool>(),
         1..4_usize,
     )
-        .prop_map(|(id, offsets, outcomes, era, class, newest_first, limit)| Query {
-            partition: id.map(|id| id.partition),
-            offsets: offsets.map(|(from, to)| from..to),
-            outcomes,
-            era,
-            class: class.map(str::to_owned),
-            order: if newest_first {
-                Order::NewestFirst
-            } else {
-                Order::Id
+        .prop_map(
+            |(id, offsets, outcomes, era, class, people, newest_first, limit)| Query {
+                partition: id.map(|id| id.partition),
+                offsets: offsets.map(|(from, to)| from..to),
+                outcomes,
+                era,
+                class: class.map(str::to_owned),
+                order: if newest_first {
+                    Order::NewestFirst
+                } else {
+                    Order::Id
+                },
+                limit,
+                ..people
             },
-            limit,
+        )
+}
+
+fn asked_by_people() -> impl Strategy<Value = Query> {
+    let statuses = vec![
+        Status::Open,
+        Status::Blocking,
+        Status::Failing,
+        Status::Skipped,
+        Status::Replaying,
+        Status::Replayed,
+        Status::Discarded,
+        Status::Received,
+        Status::Succeeded,
+    ];
+    (
+        option::weighted(0.2, select(vec!["a", "b"])),
+        vec(select(statuses), 0..5),
+        option::weighted(0.2, (ids(), 1..=2_u64)),
+        option::weighted(0.2, (0..200_i64, 0..250_i64)),
+        option::weighted(0.2, select(vec!["try 1", "TRY 2", "of a", "_", "%"])),
+    )
+        .prop_map(|(topic, statuses, key, first_failed, text)| Query {
+            topic: topic.map(Into::into),
+            statuses,
+            key: key.map(|(id, era)| format!("{id} in era {era}").into()),
+            first_failed: first_failed.map(|(from, to)| Timestamp(from)..Timestamp(to)),
+            text: text.map(str::to_owned),
             ..Query::default()
         })
 }
@@ -148,7 +184,9 @@ fn steps() -> impl Strategy<Value = Step> {
         8 => (vec(entries(), 0..6), vec(progress(), 0..2)).prop_map(|(entries, progress)| Step::Record(entries, progress)),
         5 => vec(wishes(), 1..5).prop_map(Step::Resolve),
         4 => queries().prop_map(Step::List),
-        2 => (100..250_i64, 0..4_usize).prop_map(|(before, limit)| Step::Purge(Timestamp(before), limit)),
+        2 => (select(Purgeable::ALL.to_vec()), 100..250_i64, 0..4_usize)
+            .prop_map(|(what, before, limit)| Step::Purge(what, Timestamp(before), limit)),
+        2 => vec((entries(), 0..4_u64, option::of(decisions())), 0..4).prop_map(Step::Import),
         1 => Just(Step::Reopen),
     ]
 }
@@ -197,15 +235,31 @@ async fn run(case: &Case, program: &[Step]) -> Verdict {
                     "which entries stand"
                 );
             }
+            Step::Import(taken) => {
+                let taken: Vec<Entry> = taken
+                    .iter()
+                    .map(|(entry, revision, decision)| Entry {
+                        resolution: decision.clone().map(|decision| resolution(decision, entry)),
+                        revision: *revision,
+                        ..entry.clone()
+                    })
+                    .collect();
+                model.import(&taken, &[]);
+                tracker.import(&taken, &[]).await?;
+            }
             Step::Resolve(wishes) => {
                 let changes: Vec<Change> = wishes.iter().map(|wish| asked(wish, &model)).collect();
                 let expected = model.resolve(&changes);
                 same!(tracker.resolve(&changes).await?, expected, "which changes take");
             }
             Step::List(query) => compare(&tracker, &model, query).await?,
-            Step::Purge(before, limit) => {
-                let expected = model.purge(*before, *limit);
-                same!(tracker.purge(*before, *limit).await?, expected, "how many went");
+            Step::Purge(what, before, limit) => {
+                let expected = model.purge(*what, *before, *limit);
+                same!(
+                    tracker.purge(*what, *before, *limit).await?,
+                    expected,
+                    "how many went"
+                );
             }
             Step::Reopen => tracker = case.reopen(tracker).await?,
         }

@@ -1,4 +1,6 @@
-use super::{Law, bytes, filters, joins, listing, namespaces, positions, programs, purging, resolutions};
+use super::{
+    Law, bytes, filters, imports, joins, listing, namespaces, positions, programs, purging, resolutions,
+};
 
 pub(super) const LAWS: &[Law] = crate::conformance_suite! { @list (@table) };
 
@@ -37,6 +39,7 @@ macro_rules! conformance_suite {
             joins::a_failure_without_a_first_time_first_failed_when_it_was_written,
             joins::a_greater_era_starts_afresh,
             joins::concurrent_writers_end_in_the_greater_version,
+            joins::writers_racing_on_an_absent_entry_leave_the_greater_version,
             joins::a_call_that_is_dropped_may_be_repeated,
             joins::an_empty_call_changes_nothing,
             positions::progress_keeps_the_greatest_positions_and_the_least_floor,
@@ -69,6 +72,10 @@ macro_rules! conformance_suite {
             resolutions::a_failure_can_be_opened_again,
             resolutions::an_unknown_record_is_not_resolved,
             resolutions::resolve_answers_each_change_in_order,
+            imports::import_brings_resolutions_with_their_revision,
+            imports::import_never_goes_back_to_an_older_revision,
+            imports::import_joins_outcomes_as_record_does,
+            imports::an_import_may_be_repeated,
             listing::ids_order_as_numbers,
             listing::pages_by_id_neither_repeat_nor_skip_under_writes,
             listing::pages_newest_first_neither_repeat_nor_skip_under_writes,
@@ -80,6 +87,7 @@ macro_rules! conformance_suite {
             listing::a_cursor_of_the_other_order_is_refused,
             filters::every_filter_means_what_the_query_says,
             listing::a_listing_follows_what_is_written,
+            filters::a_text_is_searched_as_it_is_written,
             filters::groups_count_failures_by_cause,
             filters::groups_look_at_filters_only,
             purging::purge_never_takes_what_is_in_flight_or_blocking,
@@ -89,6 +97,7 @@ macro_rules! conformance_suite {
             purging::purge_takes_what_an_older_era_left,
             purging::purge_takes_only_what_was_written_before,
             purging::purge_takes_no_more_than_its_limit_the_oldest_first,
+            purging::purge_takes_only_the_kind_it_was_asked_for,
             purging::what_was_purged_is_gone_from_every_answer,
             namespaces::namespaces_are_kept_apart,
             namespaces::another_cluster_under_the_same_name_is_refused,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::broken::{Broken, Flaw};
-use crate::{Entry, Partition, Version, coalesce};
+use crate::{Entry, Model, Page, Partition, Query, Result, Version, coalesce};
 
 impl Broken {
     pub(super) async fn one_by_one(&self, entries: &[Entry]) {
         for new in coalesce(entries) {
             let held = self.inner.model().entries.get(&new.id).cloned();
-            if self.flaw == Flaw::ReadsThenWrites {
+            if self.flaw == Flaw::ReadsThenWrites || self.flaw == Flaw::InsertsTwice && held.is_none() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             let kept = held.map_or_else(|| new.clone(), |held| self.wrong_join(held, &new));
@@ -45,6 +45,33 @@ impl Broken {
             _ => {}
         }
         joined
+    }
+
+    /// A listing by a filter that is read wrongly: the other filters, then the wrong one.
+    pub(super) fn misread(&self, query: &Query, model: &Model) -> Result<Page> {
+        let (key, text) = (query.key.clone(), query.text.clone());
+        let matches = |entry: &Entry| {
+            let held = entry.captured.as_ref().and_then(|captured| captured.key.as_ref());
+            let message = entry.failure.as_ref().map(|failure| failure.message.as_str());
+            let by_key = key
+                .as_ref()
+                .is_none_or(|key| held.is_some_and(|held| held.starts_with(key)));
+            let by_text = text.as_ref().is_none_or(|text| {
+                message.is_some_and(|message| match self.flaw {
+                    Flaw::MindsTheCaseOfAText => message.contains(text.as_str()),
+                    Flaw::FoldsEveryCase => message.to_lowercase().contains(&text.to_lowercase()),
+                    _ => message.to_ascii_lowercase().contains(&text.to_ascii_lowercase()),
+                })
+            });
+            by_key && by_text
+        };
+        let mut wrong = model.clone();
+        wrong.entries.retain(|_, entry| matches(entry));
+        wrong.list(&Query {
+            key: None,
+            text: None,
+            ..query.clone()
+        })
     }
 
     pub(super) fn mangled(&self, entry: &Entry) -> Entry {

@@ -273,27 +273,18 @@ fn purging_spares_what_is_unfinished_or_replayed_or_open() {
         at: Timestamp(0),
     };
     let (now, older, older_above) = (progress(2, 0), progress(3, 7), progress(3, 8));
+    let (resolved, superseded) = (Some(Purgeable::Resolved), Some(Purgeable::Superseded));
     for (entry, now_goes, below_goes, above_goes) in [
-        (failing(true), false, true, true),
-        (failing(false), false, true, true),
-        (failed(None), false, true, false),
-        (failed(Some(replaying())), false, false, false),
-        (failed(Some(Decision::Replayed)), true, true, true),
+        (failing(true), None, superseded, superseded),
+        (failing(false), None, superseded, superseded),
+        (failed(None), None, superseded, None),
+        (failed(Some(replaying())), None, None, None),
+        (failed(Some(Decision::Replayed)), resolved, resolved, resolved),
     ] {
-        assert!(
-            !entry.may_be_purged(None) || now_goes,
-            "without progress {entry:?}"
-        );
-        assert_eq!(entry.may_be_purged(Some(&now)), now_goes, "{entry:?}");
-        assert_eq!(
-            entry.may_be_purged(Some(&older)),
-            below_goes,
-            "at the floor {entry:?}"
-        );
-        assert_eq!(
-            entry.may_be_purged(Some(&older_above)),
-            above_goes,
-            "below the floor {entry:?}"
-        );
+        let goes = |progress: Option<&Progress>| entry.purgeable(progress);
+        assert_eq!(goes(None), now_goes, "without progress {entry:?}");
+        assert_eq!(goes(Some(&now)), now_goes, "{entry:?}");
+        assert_eq!(goes(Some(&older)), below_goes, "at the floor {entry:?}");
+        assert_eq!(goes(Some(&older_above)), above_goes, "below the floor {entry:?}");
     }
 }

@@ -17,9 +17,18 @@ fn a_secret_is_never_shown() {
 fn an_address_is_shown_without_what_is_secret_in_it() {
     for (url, shown) in [
         ("postgres://localhost/orders", "postgres://localhost/orders"),
-        ("postgres://ada@localhost/orders", "postgres://ada@localhost/orders"),
-        ("postgres://ada:hunter2@localhost:5432/orders?sslmode=require", "postgres://ada:***@localhost:5432/orders?sslmode=require"),
-        ("mongodb://ada:h?un/t@er2@a,b/orders?w=1&sslKeyPassword=x", "mongodb://ada:***@a,b/orders?w=1&sslKeyPassword=***"),
+        (
+            "postgres://ada@localhost/orders",
+            "postgres://ada@localhost/orders",
+        ),
+        (
+            "postgres://ada:hunter2@localhost:5432/orders?sslmode=require",
+            "postgres://ada:***@localhost:5432/orders?sslmode=require",
+        ),
+        (
+            "mongodb://ada:h?un/t@er2@a,b/orders?w=1&sslKeyPassword=x",
+            "mongodb://ada:***@a,b/orders?w=1&sslKeyPassword=***",
+        ),
         ("redis://:hunter2@localhost/0", "redis://:***@localhost/0"),
         ("hunter2", "***"),
         ("", ""),
