@@ -3,8 +3,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use rocksdb::WriteBatch;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Partition, Progress, Query,
-    RecordId, Result, Status, Timestamp, coalesce,
+    Change, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Partition, Progress, Purgeable,
+    Query, RecordId, Result, Risk, Timestamp, Version, coalesce, coalesce_whole,
 };
 
 use crate::{
@@ -43,7 +43,15 @@ impl Tracker {
     }
 
     fn record_now(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
-        let fresh = coalesce(entries);
+        let versions = self.merge_now(coalesce(entries), progress)?;
+        Ok(entries
+            .iter()
+            .map(|entry| versions.get(&entry.id) == Some(&entry.version))
+            .collect())
+    }
+
+    /// Writes entries of which each id occurs once, and answers the versions held afterwards.
+    fn merge_now(&self, fresh: Vec<Entry>, progress: &[Progress]) -> Result<BTreeMap<RecordId, Version>> {
         let ids: Vec<RecordId> = fresh.iter().map(|entry| entry.id.clone()).collect();
         let mut versions = BTreeMap::new();
         self.store.write(|reader, batch| {
@@ -51,7 +59,7 @@ impl Tracker {
                 let kept = match &held {
                     Some(held) => {
                         let mut kept = held.clone();
-                        kept.join(&new);
+                        kept.merge(&new);
                         kept
                     }
                     None => new,
@@ -78,10 +86,7 @@ impl Tracker {
             }
             Ok(())
         })?;
-        Ok(entries
-            .iter()
-            .map(|entry| versions.get(&entry.id) == Some(&entry.version))
-            .collect())
+        Ok(versions)
     }
 
     fn resolve_now(&self, changes: &[Change]) -> Result<Vec<bool>> {
@@ -129,12 +134,12 @@ impl Tracker {
     }
 
     /// Looks for what may go without holding up the writers, then takes it as a writer, after another look.
-    fn purge_now(&self, before: Timestamp, limit: usize) -> Result<u64> {
+    fn purge_now(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
         let mut gone = 0;
         while gone < limit {
             let found = self
                 .store
-                .read(|reader| self.purgeable(reader, before, limit - gone))?;
+                .read(|reader| self.purgeable(reader, what, before, limit - gone))?;
             if found.is_empty() {
                 break;
             }
@@ -142,7 +147,7 @@ impl Tracker {
                 let mut taken = 0;
                 for entry in held(reader, self.number, &found)?.into_iter().flatten() {
                     let progress = progress_of(reader, self.number, &entry.id.partition)?;
-                    if entry.at < before && entry.may_be_purged(progress.as_ref()) {
+                    if entry.at < before && entry.purgeable(progress.as_ref()) == Some(what) {
                         remove(reader, batch, self.number, &entry)?;
                         taken += 1;
                     }
@@ -153,21 +158,28 @@ impl Tracker {
         Ok(gone as u64)
     }
 
-    fn purgeable(&self, reader: &Reader<'_>, before: Timestamp, limit: usize) -> Result<Vec<RecordId>> {
+    fn purgeable(
+        &self,
+        reader: &Reader<'_>,
+        what: Purgeable,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<RecordId>> {
         let mut progress: BTreeMap<Partition, Option<Progress>> = BTreeMap::new();
         let mut found = Vec::new();
         // A purge of some thousands is many calls: one takes a bounded part, so that its batch stays small.
         let limit = limit.min(1_000);
+        let kind = kind_of(what);
         let (from, to) = (
-            codec::namespace_prefix(self.number),
-            codec::time_prefix(self.number, before),
+            codec::age_prefix(self.number, kind),
+            codec::age_bound(self.number, kind, before),
         );
         for item in listing::range(reader, Family::Age, &from, Some(&to), false)? {
             if found.len() == limit {
                 break;
             }
             let (key, value) = item?;
-            let (at, id) = codec::timed_record_of(&key)?;
+            let (at, id) = codec::aged_record_of(&key)?;
             if !progress.contains_key(&id.partition) {
                 progress.insert(
                     id.partition.clone(),
@@ -181,7 +193,7 @@ impl Tracker {
                 continue;
             }
             let entry = reader.entry(self.number, &id)?;
-            if entry.is_some_and(|entry| entry.at == at && entry.may_be_purged(progress)) {
+            if entry.is_some_and(|entry| entry.at == at && entry.purgeable(progress) == Some(what)) {
                 found.push(id);
             }
         }
@@ -215,7 +227,9 @@ fn put(
     held: Option<&Entry>,
     kept: &Entry,
 ) -> Result<()> {
-    if let Some(held) = held.filter(|held| held.first_failed_at != kept.first_failed_at || held.at != kept.at)
+    let age = |entry: &Entry| codec::age_key(number, kind_of(kept_as(entry)), entry.at, &entry.id);
+    if let Some(held) =
+        held.filter(|held| held.first_failed_at != kept.first_failed_at || age(held) != age(kept))
     {
         remove(reader, batch, number, held)?;
     }
@@ -232,15 +246,25 @@ fn put(
             [],
         );
     }
-    let age = codec::time_key(number, kept.at, &kept.id);
     let family = reader.family(Family::Age)?;
-    match Status::of(kept) {
-        Status::Succeeded | Status::Skipped | Status::Replayed | Status::Discarded => {
-            batch.put_cf(family, age, [])
-        }
-        _ => batch.put_cf(family, age, kept.version.era.to_be_bytes()),
+    match kept_as(kept) {
+        Purgeable::Superseded => batch.put_cf(family, age(kept), kept.version.era.to_be_bytes()),
+        _ => batch.put_cf(family, age(kept), []),
     }
     Ok(())
+}
+
+/// Under which kind the index by age holds an entry: what is unfinished or open goes once it is superseded, if ever.
+fn kept_as(entry: &Entry) -> Purgeable {
+    entry.purgeable(None).unwrap_or(Purgeable::Superseded)
+}
+
+fn kind_of(what: Purgeable) -> u8 {
+    match what {
+        Purgeable::Succeeded => 0,
+        Purgeable::Resolved => 1,
+        Purgeable::Superseded => 2,
+    }
 }
 
 fn remove(reader: &Reader<'_>, batch: &mut WriteBatch, number: Number, held: &Entry) -> Result<()> {
@@ -256,7 +280,7 @@ fn remove(reader: &Reader<'_>, batch: &mut WriteBatch, number: Number, held: &En
     }
     batch.delete_cf(
         reader.family(Family::Age)?,
-        codec::time_key(number, held.at, &held.id),
+        codec::age_key(number, kind_of(kept_as(held)), held.at, &held.id),
     );
     Ok(())
 }
@@ -266,6 +290,12 @@ impl FailureTracker for Tracker {
     async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
         let (entries, progress) = (entries.to_vec(), progress.to_vec());
         self.call(move |tracker| tracker.record_now(&entries, &progress))
+            .await
+    }
+
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
+        let (fresh, progress) = (coalesce_whole(entries), progress.to_vec());
+        self.call(move |tracker| tracker.merge_now(fresh, &progress).map(drop))
             .await
     }
 
@@ -303,12 +333,18 @@ impl FailureTracker for Tracker {
         .await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
-        self.call(move |tracker| tracker.purge_now(before, limit)).await
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call(move |tracker| tracker.purge_now(what, before, limit))
+            .await
     }
 
     async fn ping(&self) -> Result<()> {
         self.call(|tracker| tracker.store.ping()).await
+    }
+
+    // Its directory is on a disk of this machine, and each write is synced to it.
+    fn risks(&self) -> Vec<Risk> {
+        Vec::new()
     }
 }
 

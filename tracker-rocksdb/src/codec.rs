@@ -31,11 +31,34 @@ pub(crate) fn record_key(number: Number, id: &RecordId) -> Vec<u8> {
     key
 }
 
-/// The key of an index by time: first failure, or age.
+/// The key of the index by first failure.
 pub(crate) fn time_key(number: Number, at: Timestamp, id: &RecordId) -> Vec<u8> {
     let mut key = time_prefix(number, at);
     push_partition(&mut key, &id.partition);
     key.extend(ordered(id.offset));
+    key
+}
+
+/// The key of the index by age: of each kind of entry apart, so that a purge of one kind reads no other.
+pub(crate) fn age_key(number: Number, kind: u8, at: Timestamp, id: &RecordId) -> Vec<u8> {
+    let mut key = age_prefix(number, kind);
+    key.extend(ordered(at.0));
+    push_partition(&mut key, &id.partition);
+    key.extend(ordered(id.offset));
+    key
+}
+
+/// Where the keys of one kind begin.
+pub(crate) fn age_prefix(number: Number, kind: u8) -> Vec<u8> {
+    let mut key = namespace_prefix(number);
+    key.push(kind);
+    key
+}
+
+/// Where the keys of one kind, written at a time, begin.
+pub(crate) fn age_bound(number: Number, kind: u8, at: Timestamp) -> Vec<u8> {
+    let mut key = age_prefix(number, kind);
+    key.extend(ordered(at.0));
     key
 }
 
@@ -62,11 +85,16 @@ pub(crate) fn record_of(key: &[u8]) -> Result<RecordId> {
 }
 
 pub(crate) fn timed_record_of(key: &[u8]) -> Result<(Timestamp, RecordId)> {
-    let read = || {
-        let (at, rest) = key.get(4..)?.split_first_chunk::<8>()?;
-        Some((Timestamp(number_of(*at)), read_record(rest)?))
-    };
-    read().ok_or_else(|| damaged_key(key))
+    key.get(4..).and_then(read_timed).ok_or_else(|| damaged_key(key))
+}
+
+pub(crate) fn aged_record_of(key: &[u8]) -> Result<(Timestamp, RecordId)> {
+    key.get(5..).and_then(read_timed).ok_or_else(|| damaged_key(key))
+}
+
+fn read_timed(bytes: &[u8]) -> Option<(Timestamp, RecordId)> {
+    let (at, rest) = bytes.split_first_chunk::<8>()?;
+    Some((Timestamp(number_of(*at)), read_record(rest)?))
 }
 
 // NUL ends the topic and is escaped inside it, so that a topic sorts before every longer one that it begins.

@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracker_api::{
     AttemptId, Captured, Change, Decision, Entry, ErrorKind, Failure, FailureTracker, Group, Header,
-    MemoryTracker, Outcome, Page, Partition, Progress, Query, RecordId, Timestamp, Version,
+    MemoryTracker, Outcome, Page, Partition, Progress, Purgeable, Query, RecordId, Timestamp, Version,
 };
 
 use super::{
@@ -170,6 +170,9 @@ impl FailureTracker for Lossy {
     async fn record(&self, entries: &[Entry], progress: &[Progress]) -> tracker_api::Result<Vec<bool>> {
         self.inner.record(entries, progress).await
     }
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> tracker_api::Result<()> {
+        self.inner.import(entries, progress).await
+    }
     async fn resolve(&self, changes: &[Change]) -> tracker_api::Result<Vec<bool>> {
         if self.writes.load(SeqCst) {
             self.inner.resolve(changes).await?;
@@ -188,11 +191,14 @@ impl FailureTracker for Lossy {
     async fn groups(&self, query: &Query) -> tracker_api::Result<Vec<Group>> {
         self.inner.groups(query).await
     }
-    async fn purge(&self, before: Timestamp, limit: usize) -> tracker_api::Result<u64> {
-        self.inner.purge(before, limit).await
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> tracker_api::Result<u64> {
+        self.inner.purge(what, before, limit).await
     }
     async fn ping(&self) -> tracker_api::Result<()> {
         self.inner.ping().await
+    }
+    fn risks(&self) -> Vec<tracker_api::Risk> {
+        self.inner.risks()
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::watch, time};
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId,
-    Result, Timestamp,
+    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
+    RecordId, Result, Risk, Timestamp,
 };
 
 use super::{
@@ -175,6 +175,11 @@ impl FailureTracker for Guarded {
             .await
     }
 
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
+        self.call("import", Again::Yes, || self.inner.import(entries, progress))
+            .await
+    }
+
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
         self.call("resolve", Again::No, || self.inner.resolve(changes))
             .await
@@ -196,12 +201,16 @@ impl FailureTracker for Guarded {
         self.call("groups", Again::Yes, || self.inner.groups(query)).await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
-        self.call("purge", Again::Yes, || self.inner.purge(before, limit))
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call("purge", Again::Yes, || self.inner.purge(what, before, limit))
             .await
     }
 
     async fn ping(&self) -> Result<()> {
         self.call("ping", Again::Yes, || self.inner.ping()).await
+    }
+
+    fn risks(&self) -> Vec<Risk> {
+        self.inner.risks()
     }
 }

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::time;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId, Result,
-    Timestamp,
+    Change, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query, RecordId,
+    Result, Risk, Timestamp,
 };
 
 /// What a call to the scripted store does.
@@ -92,6 +92,9 @@ impl FailureTracker for Scripted {
     async fn record(&self, entries: &[Entry], _: &[Progress]) -> Result<Vec<bool>> {
         self.act(vec![true; entries.len()]).await
     }
+    async fn import(&self, _: &[Entry], _: &[Progress]) -> Result<()> {
+        self.act(()).await
+    }
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
         self.act(vec![true; changes.len()]).await
     }
@@ -107,10 +110,13 @@ impl FailureTracker for Scripted {
     async fn groups(&self, _: &Query) -> Result<Vec<Group>> {
         self.act(vec![]).await
     }
-    async fn purge(&self, _: Timestamp, _: usize) -> Result<u64> {
+    async fn purge(&self, _: Purgeable, _: Timestamp, _: usize) -> Result<u64> {
         self.act(0).await
     }
     async fn ping(&self) -> Result<()> {
         self.act(()).await
+    }
+    fn risks(&self) -> Vec<Risk> {
+        Vec::new()
     }
 }

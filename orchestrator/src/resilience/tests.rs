@@ -115,12 +115,16 @@ async fn no_method_goes_round_the_breaker() {
     let guarded = opened(&store).await;
     let calls = store.calls();
     guarded.record(&[], &[]).await.unwrap_err();
+    guarded.import(&[], &[]).await.unwrap_err();
     guarded.resolve(&[]).await.unwrap_err();
     guarded.progress().await.unwrap_err();
     guarded.get(&[]).await.unwrap_err();
     guarded.list(&Query::default()).await.unwrap_err();
     guarded.groups(&Query::default()).await.unwrap_err();
-    guarded.purge(Timestamp(0), 1).await.unwrap_err();
+    guarded
+        .purge(tracker_api::Purgeable::Succeeded, Timestamp(0), 1)
+        .await
+        .unwrap_err();
     guarded.ping().await.unwrap_err();
     assert_eq!(store.calls(), calls);
 }

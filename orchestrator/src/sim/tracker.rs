@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Page, Progress, Query, RecordId,
-    Result, Timestamp,
+    Change, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Page, Progress, Purgeable, Query,
+    RecordId, Result, Risk, Timestamp,
 };
 
 use super::{
@@ -157,6 +157,12 @@ impl FailureTracker for SimTracker {
             .await
     }
 
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
+        let (entries, progress) = (entries.to_vec(), progress.to_vec());
+        self.call(move |inner: MemoryTracker| async move { inner.import(&entries, &progress).await })
+            .await
+    }
+
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
         let changes = changes.to_vec();
         self.call(move |inner: MemoryTracker| async move { inner.resolve(&changes).await })
@@ -186,13 +192,17 @@ impl FailureTracker for SimTracker {
             .await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
-        self.call(move |inner: MemoryTracker| async move { inner.purge(before, limit).await })
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call(move |inner: MemoryTracker| async move { inner.purge(what, before, limit).await })
             .await
     }
 
     async fn ping(&self) -> Result<()> {
         self.call(move |inner: MemoryTracker| async move { inner.ping().await })
             .await
+    }
+
+    fn risks(&self) -> Vec<Risk> {
+        Vec::new()
     }
 }

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Query, RecordId,
-    Result, Timestamp,
+    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
+    RecordId, Result, Risk, Timestamp,
 };
 
 use super::{Switch, Tracker};
@@ -51,6 +51,10 @@ impl FailureTracker for FaultyTracker {
         self.call(self.inner.record(entries, progress)).await
     }
 
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
+        self.call(self.inner.import(entries, progress)).await
+    }
+
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
         self.call(self.inner.resolve(changes)).await
     }
@@ -71,11 +75,15 @@ impl FailureTracker for FaultyTracker {
         self.call(self.inner.groups(query)).await
     }
 
-    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64> {
-        self.call(self.inner.purge(before, limit)).await
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
+        self.call(self.inner.purge(what, before, limit)).await
     }
 
     async fn ping(&self) -> Result<()> {
         self.call(self.inner.ping()).await
+    }
+
+    fn risks(&self) -> Vec<Risk> {
+        self.inner.risks()
     }
 }

@@ -255,7 +255,7 @@ impl FailureTracker for Broken {
             }),
             Flaw::ReadsATextAsAPattern => query.text = query.text.filter(|text| !text.contains(['%', '_'])),
             Flaw::ReadsAKeyAsAPrefix | Flaw::MindsTheCaseOfAText | Flaw::FoldsEveryCase => {
-                return Ok(self.misread(&query, &model)?);
+                return self.misread(&query, &model);
             }
             Flaw::SkipsAnEntryBetweenPages if query.order == Order::NewestFirst => {
                 query

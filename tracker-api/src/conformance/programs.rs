@@ -25,7 +25,7 @@ enum Step {
     Record(Vec<Entry>, Vec<Progress>),
     Import(Vec<(Entry, u64, Option<Decision>)>),
     Resolve(Vec<Wish>),
-    List(Query),
+    List(Box<Query>),
     Purge(Purgeable, Timestamp, usize),
     Reopen,
 }
@@ -183,7 +183,7 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (vec(entries(), 0..6), vec(progress(), 0..2)).prop_map(|(entries, progress)| Step::Record(entries, progress)),
         5 => vec(wishes(), 1..5).prop_map(Step::Resolve),
-        4 => queries().prop_map(Step::List),
+        4 => queries().prop_map(|query| Step::List(Box::new(query))),
         2 => (select(Purgeable::ALL.to_vec()), 100..250_i64, 0..4_usize)
             .prop_map(|(what, before, limit)| Step::Purge(what, Timestamp(before), limit)),
         2 => vec((entries(), 0..4_u64, option::of(decisions())), 0..4).prop_map(Step::Import),

@@ -1,4 +1,4 @@
-use tracker_api::{AttemptId, Decision, Failure, Order, Outcome, Resolution, Version};
+use tracker_api::{AttemptId, Decision, Failure, Order, Outcome, Resolution};
 
 use super::*;
 use crate::Config;
@@ -79,7 +79,13 @@ async fn each_call_that_writes_syncs_the_log_once_whatever_its_size() {
     tracker.list(&Query::default()).await.unwrap();
     tracker.progress().await.unwrap();
     assert_eq!(tracker.store.syncs(), before + 1, "reading does not");
-    assert_eq!(tracker.purge(Timestamp(i64::MAX), 900).await.unwrap(), 900);
+    assert_eq!(
+        tracker
+            .purge(Purgeable::Resolved, Timestamp(i64::MAX), 900)
+            .await
+            .unwrap(),
+        900
+    );
     assert_eq!(tracker.store.syncs(), before + 2, "a purge");
 }
 
@@ -121,7 +127,10 @@ async fn damage_is_corrupt_in_every_call_and_names_the_key() {
             tracker.list(&Query::default()).await.err(),
             tracker.list(&newest).await.err(),
             tracker.groups(&Query::default()).await.err(),
-            tracker.purge(Timestamp(i64::MAX), 10).await.err(),
+            tracker
+                .purge(Purgeable::Resolved, Timestamp(i64::MAX), 10)
+                .await
+                .err(),
         ];
         for (call, error) in errors.into_iter().enumerate() {
             let error = error.unwrap_or_else(|| panic!("{name}: call {call} read damage"));
@@ -151,7 +160,7 @@ async fn damaged_progress_and_damaged_keys_are_corrupt() {
     put(Family::Progress, b"a\0\0abcd");
     put(Family::Newest, b"no record");
     put(Family::Entries, b"\0\x05");
-    put(Family::Age, b"");
+    put(Family::Age, b"\x02");
     let newest = Query {
         order: Order::NewestFirst,
         ..Query::default()
@@ -160,7 +169,7 @@ async fn damaged_progress_and_damaged_keys_are_corrupt() {
         tracker.progress().await.err(),
         tracker.list(&newest).await.err(),
         tracker.list(&Query::default()).await.err(),
-        tracker.purge(Timestamp(0), 10).await.err(),
+        tracker.purge(Purgeable::Superseded, Timestamp(0), 10).await.err(),
     ];
     for (call, error) in errors.into_iter().enumerate() {
         assert_eq!(
@@ -208,7 +217,13 @@ async fn the_indexes_hold_what_the_entries_say_and_nothing_else() {
             .unwrap();
         tracker.resolve(&[discard(&held)]).await.unwrap();
     }
-    assert_eq!(tracker.purge(Timestamp(i64::MAX), 10).await.unwrap(), 2);
+    assert_eq!(
+        tracker
+            .purge(Purgeable::Resolved, Timestamp(i64::MAX), 10)
+            .await
+            .unwrap(),
+        2
+    );
     assert_eq!(
         (rows(Family::Entries), rows(Family::Newest), rows(Family::Age)),
         (0, 0, 0)
