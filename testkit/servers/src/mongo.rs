@@ -62,13 +62,14 @@ fn holds(reply: &[u8], kind: u8, field: &str, value: &[u8]) -> bool {
     reply.windows(wanted.len()).any(|part| part == wanted)
 }
 
-struct Document(Vec<u8>);
+/// A BSON document that grows by a field at a time.
+pub(crate) struct Document(Vec<u8>);
 
 impl Document {
-    const OBJECT: u8 = 0x03;
-    const ARRAY: u8 = 0x04;
+    pub(crate) const OBJECT: u8 = 0x03;
+    pub(crate) const ARRAY: u8 = 0x04;
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Vec::new())
     }
 
@@ -79,13 +80,13 @@ impl Document {
         self
     }
 
-    fn int(self, name: &str, value: i32) -> Self {
+    pub(crate) fn int(self, name: &str, value: i32) -> Self {
         let mut document = self.named(0x10, name);
         document.0.extend_from_slice(&value.to_le_bytes());
         document
     }
 
-    fn text(self, name: &str, value: &str) -> Self {
+    pub(crate) fn text(self, name: &str, value: &str) -> Self {
         let mut document = self.named(0x02, name);
         document.0.extend_from_slice(&length(value.len() + 1));
         document.0.extend_from_slice(value.as_bytes());
@@ -93,13 +94,13 @@ impl Document {
         document
     }
 
-    fn inner(self, name: &str, kind: u8, value: Self) -> Self {
+    pub(crate) fn inner(self, name: &str, kind: u8, value: Self) -> Self {
         let mut document = self.named(kind, name);
         document.0.extend(value.end());
         document
     }
 
-    fn end(self) -> Vec<u8> {
+    pub(crate) fn end(self) -> Vec<u8> {
         let mut bytes = length(4 + self.0.len() + 1).to_vec();
         bytes.extend(self.0);
         bytes.push(0);
