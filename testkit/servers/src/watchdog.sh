@@ -27,6 +27,13 @@ children() {
     done
 }
 
+# neither gone nor a zombie, which an orphan stays for a while
+is_alive() {
+    { read -r line <"/proc/$1/stat"; } 2>/dev/null || return 1
+    fields=${line##*) }
+    [ "${fields%% *}" != Z ]
+}
+
 while IFS= read -r order; do
     case $order in
     new) set -- ;;
@@ -53,7 +60,7 @@ if [ -n "$pid" ]; then
     wait "$pid"
     patience=100
     for member in $family; do
-        while [ $patience -gt 0 ] && kill -0 "$member"; do
+        while [ $patience -gt 0 ] && is_alive "$member"; do
             patience=$((patience - 1))
             sleep 0.05
         done
