@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 
 deny = cargo deny --workspace --locked check bans licenses sources
 
-.PHONY: help setup build demo test lint bench deny clean
+.PHONY: help setup tools build demo test lint bench deny clean
 
 help: ## lists these targets
 	@echo 'make demo                       see it work: broker, orders, service, verdict by ids'
@@ -23,16 +23,20 @@ help: ## lists these targets
 	@echo 'make setup | build | lint | deny | clean'
 	@echo 'Build output and Kafka are kept in $(cache)'
 
-setup: ## installs what is missing
+setup: ## installs what is missing, also the servers that the tests of the stores start
+	@scripts/setup stores
+
+# What build and demo need: without the servers of the stores.
+tools:
 	@scripts/setup
 
-build: setup ## the service and the test kit
+build: tools ## the service and the test kit
 	@scripts/build build --locked --bins -p orders-orchestrator -p testkit
 
 demo: build ## ARGS='--records 20000 --seed 7 --keep --sabotage drop-one'
 	@exec "$$CARGO_TARGET_DIR/debug/testkit" demo $(ARGS)
 
-lint: setup ## format, clippy, boundaries, documentation
+lint: tools ## format, clippy, boundaries, documentation
 	@echo '[1/7] format'
 	@cargo fmt --all --check
 	@echo '[2/7] what each crate may depend on'
@@ -45,19 +49,19 @@ lint: setup ## format, clippy, boundaries, documentation
 	@echo '[5/7] documentation'
 	@RUSTDOCFLAGS='-D warnings' scripts/build doc --locked --workspace --no-deps --document-private-items
 
-test: lint ## everything: also unit, conformance, simulation, end to end on a real broker
+test: setup lint ## everything: also unit, conformance, simulation, end to end on a real broker
 	@echo '[6/7] build'
 	@scripts/build build --locked --workspace --all-targets
 	@echo '[7/7] tests: about ten minutes; the longest are the simulation and those on a real broker'
 	@scripts/build test --locked --workspace --no-fail-fast
 
-bench: setup ## ARGS='--records 300000 --rounds 5 --lanes 1 --lanes 2 --batch 2000 --batch 5000'
+bench: tools ## ARGS='--records 300000 --rounds 5 --lanes 1 --lanes 2 --batch 2000 --batch 5000'
 	@echo 'An optimised build of its own; the first one compiles RocksDB again, which takes minutes.'
 	@cargo build --release --locked --bins -p orders-orchestrator -p testkit
 	@load-test/build "$$CARGO_TARGET_DIR/release"
 	@exec "$$CARGO_TARGET_DIR/release/testkit" bench --raw "$$CARGO_TARGET_DIR/bench.json" $(ARGS)
 
-deny: setup ## bans, licences and sources of every dependency; installs cargo-deny if it is missing
+deny: tools ## bans, licences and sources of every dependency; installs cargo-deny if it is missing
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	@$(deny)
 

@@ -55,7 +55,7 @@ fn postgres(folder: &Path, data: &Path, port: u16, settings: &[(String, String)]
     })?;
     let mut serve = bound();
     if rustix::process::geteuid().is_root() {
-        // PostgreSQL refuses to run as root
+        // as which PostgreSQL refuses to run
         let (user, group) = (id("-u")?, id("-g")?);
         chown(folder, Some(user), Some(group)).map_err(|error| at(folder, &error))?;
         serve.extend([format!("--reuid={user}"), format!("--regid={group}")]);
@@ -122,11 +122,12 @@ fn redis(data: &Path, port: u16, settings: &[(String, String)]) -> Result<Vec<St
 
 fn mongod(kind: Kind, data: &Path, port: u16, settings: &[(String, String)]) -> Result<Vec<String>, String> {
     let wheel = cache().map(|cache| cache.join(MONGOD));
-    let program = env::var_os("MONGOD")
+    let named = env::var_os("MONGOD")
         .map(PathBuf::from)
+        .filter(|program| program.is_file());
+    let program = named
         .or_else(|| on_path("mongod"))
-        .or(wheel)
-        .filter(|program| program.is_file())
+        .or_else(|| wheel.filter(|program| program.is_file()))
         .ok_or_else(|| {
             missing(
                 "MongoDB (its program `mongod`; the variable MONGOD may name it)",
@@ -221,10 +222,7 @@ fn cache() -> Option<PathBuf> {
 }
 
 fn missing(what: &str, from: &str) -> String {
-    format!(
-        "this test needs {what}, and this machine does not have it. It comes with {from}: run `make setup`, which \
-         `make test` does first"
-    )
+    format!("this machine does not have {what}. It comes with {from}: run `make setup` (`make test` does)")
 }
 
 fn words(words: &[&str]) -> Vec<String> {
