@@ -26,6 +26,8 @@ pub enum Kind {
     Postgres,
     /// Redis 7, every write on disk before it is answered, nothing evicted.
     Redis,
+    /// Redis 7 as a sentinel: it is told whom to watch by the setting `("sentinel monitor", "NAME 127.0.0.1 PORT 1")`.
+    RedisSentinel,
     /// MongoDB 6, a replica set `rs0` of this one node.
     Mongo,
     /// MongoDB 6 without a replica set: it has neither transactions nor majority writes.
@@ -37,7 +39,7 @@ impl Kind {
     fn variable(self) -> &'static str {
         match self {
             Self::Postgres => "TEST_POSTGRES_URL",
-            Self::Redis => "TEST_REDIS_URL",
+            Self::Redis | Self::RedisSentinel => "TEST_REDIS_URL",
             Self::Mongo | Self::MongoStandalone => "TEST_MONGO_URL",
         }
     }
@@ -48,6 +50,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
+            Self::RedisSentinel => "redis-sentinel",
             Self::Mongo => "mongo",
             Self::MongoStandalone => "mongo-standalone",
         })

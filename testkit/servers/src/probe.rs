@@ -18,7 +18,7 @@ pub(crate) fn answers(kind: Kind, port: u16) -> bool {
         stream.set_write_timeout(Some(PATIENCE))?;
         match kind {
             Kind::Postgres => postgres(&mut stream),
-            Kind::Redis => redis(&mut stream),
+            Kind::Redis | Kind::RedisSentinel => redis(&mut stream),
             Kind::Mongo => replica_set(&mut stream, port),
             Kind::MongoStandalone => mongo::ask(&mut stream, &mongo::hello()).map(|r| mongo::succeeded(&r)),
         }

@@ -32,7 +32,7 @@ pub(crate) fn lines(
     }
     fs::create_dir(&data).map_err(|error| at(&data, &error))?;
     let serve = match kind {
-        Kind::Redis => redis(&data, port, settings),
+        Kind::Redis | Kind::RedisSentinel => redis(kind, &data, port, settings),
         _ => mongod(kind, &data, port, settings),
     };
     Ok(Lines {
@@ -95,25 +95,39 @@ fn postgres(folder: &Path, data: &Path, port: u16, settings: &[(String, String)]
     })
 }
 
-fn redis(data: &Path, port: u16, settings: &[(String, String)]) -> Result<Vec<String>, String> {
+fn redis(kind: Kind, data: &Path, port: u16, settings: &[(String, String)]) -> Result<Vec<String>, String> {
     let program = on_path("redis-server").ok_or_else(|| {
         missing(
             "Redis (its program `redis-server`)",
             "Debian's package `redis-server`",
         )
     })?;
-    let defaults = [
+    let (port, folder) = (port.to_string(), text(data));
+    let mut defaults = vec![
         ("bind", "127.0.0.1"),
-        ("port", &port.to_string()),
-        ("dir", &text(data)),
+        ("port", &port),
+        ("dir", &folder),
         ("daemonize", "no"),
+    ];
+    let mut line = bound();
+    line.extend(["--".to_owned(), text(&program)]);
+    if kind == Kind::RedisSentinel {
+        // A sentinel insists on a file, in which it keeps what it has learned.
+        let file = data.join("sentinel.conf");
+        let lines: Vec<_> = with(&defaults, settings)
+            .into_iter()
+            .map(|(name, value)| format!("{name} {value}\n"))
+            .collect();
+        fs::write(&file, lines.concat()).map_err(|error| at(&file, &error))?;
+        line.extend([text(&file), "--sentinel".to_owned()]);
+        return Ok(line);
+    }
+    defaults.extend([
         ("appendonly", "yes"),
         ("appendfsync", "always"),
         ("maxmemory-policy", "noeviction"),
         ("save", ""),
-    ];
-    let mut line = bound();
-    line.extend(["--".to_owned(), text(&program)]);
+    ]);
     for (name, value) in with(&defaults, settings) {
         line.extend([format!("--{name}"), value]);
     }

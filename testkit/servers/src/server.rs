@@ -93,7 +93,7 @@ impl Server {
         let port = own.port;
         match self.kind {
             Kind::Postgres => format!("postgres://postgres@127.0.0.1:{port}/postgres"),
-            Kind::Redis => format!("redis://127.0.0.1:{port}/"),
+            Kind::Redis | Kind::RedisSentinel => format!("redis://127.0.0.1:{port}/"),
             Kind::Mongo => format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0"),
             Kind::MongoStandalone => format!("mongodb://127.0.0.1:{port}/"),
         }

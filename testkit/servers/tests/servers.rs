@@ -163,6 +163,29 @@ fn a_setting_replaces_ours_and_a_wrong_one_is_told_with_what_the_server_says() {
 }
 
 #[test]
+fn a_sentinel_knows_its_master_and_a_node_of_a_cluster_owns_its_slots() {
+    let node = Server::start_with(Kind::Redis, &[("cluster-enabled", "yes")]).unwrap();
+    let mut client = Client::new(&node);
+    assert!(client.redis("SET key 1").contains("CLUSTERDOWN"));
+    assert!(client.redis("CLUSTER ADDSLOTSRANGE 0 16383").starts_with("+OK"));
+    let begun = Instant::now();
+    while !client.redis("SET key 1").starts_with("+OK") {
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{}",
+            client.redis("CLUSTER INFO")
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    let master = Server::start(Kind::Redis).unwrap();
+    let watched = format!("orders 127.0.0.1 {} 1", master.port());
+    let sentinel = Server::start_with(Kind::RedisSentinel, &[("sentinel monitor", &watched)]).unwrap();
+    let told = Client::new(&sentinel).redis("SENTINEL GET-MASTER-ADDR-BY-NAME orders");
+    assert!(told.contains(&master.port().to_string()), "{told}");
+}
+
+#[test]
 fn a_missing_program_is_told_with_what_brings_it() {
     // only what the watchdog itself needs
     let bare = tempfile::tempdir().unwrap();

@@ -39,7 +39,7 @@ impl Client {
                 self.send_postgres(Some(b'Q'), b"SELECT 1\0");
                 self.postgres_ready().map(drop)
             }
-            Kind::Redis => {
+            Kind::Redis | Kind::RedisSentinel => {
                 self.stream.write_all(b"PING\r\n").unwrap();
                 self.stream.read_exact(&mut [0; 7])
             }
@@ -55,7 +55,7 @@ impl Client {
     pub(crate) fn write(&mut self) {
         let answer = match self.kind {
             Kind::Postgres => self.postgres("CREATE TABLE kept AS SELECT 4200 + 42 AS number"),
-            Kind::Redis => self.redis("SET kept 4242"),
+            Kind::Redis | Kind::RedisSentinel => self.redis("SET kept 4242"),
             Kind::Mongo | Kind::MongoStandalone => {
                 let document = Document::new().int("_id", 1).text("number", "4242");
                 let documents = Document::new().inner("0", Document::OBJECT, document);
@@ -75,7 +75,7 @@ impl Client {
     pub(crate) fn is_written(&mut self) -> bool {
         let answer = match self.kind {
             Kind::Postgres => self.postgres("SELECT number FROM kept"),
-            Kind::Redis => self.redis("GET kept"),
+            Kind::Redis | Kind::RedisSentinel => self.redis("GET kept"),
             Kind::Mongo | Kind::MongoStandalone => {
                 let find = Document::new().text("find", "kept").text("$db", "test").end();
                 String::from_utf8_lossy(&mongo::ask(&mut self.stream, &find).unwrap()).into_owned()
