@@ -186,6 +186,31 @@ fn a_sentinel_knows_its_master_and_a_node_of_a_cluster_owns_its_slots() {
 }
 
 #[test]
+fn the_shared_server_is_the_one_that_the_environment_names_and_is_not_ours_to_kill() {
+    let shared = |url: &str| {
+        let done = Command::new(env!("CARGO_BIN_EXE_test-servers-hold"))
+            .args(["redis", "shared"])
+            .env("TEST_REDIS_URL", url)
+            .output()
+            .unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let own = Server::start(Kind::Redis).unwrap();
+    let said = shared(&own.url());
+    assert!(
+        said.starts_with(&own.url()) && said.contains("not ours"),
+        "{said}"
+    );
+    assert!(Client::new(&own).answers(Duration::from_secs(5)));
+
+    let said = shared("");
+    assert!(
+        said.contains("redis://127.0.0.1:") && said.contains("Ok(())"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_missing_program_is_told_with_what_brings_it() {
     // only what the watchdog itself needs
     let bare = tempfile::tempdir().unwrap();
