@@ -1,0 +1,111 @@
+-- Joins entries and progress; answers for each entry '1' or '0': whether it stands.
+-- ARGV: `record` or `import`, how many rows of progress, each as partition and row, then each entry as id, first failure or
+-- nothing, rank, captured bytes or nothing, and for `import` a resolution's value or nothing.
+local whole = ARGV[1] == 'import'
+local rows = tonumber(ARGV[2])
+local width = whole and 5 or 4
+
+local function united(ranges)
+  table.sort(ranges, less)
+  local answer, from, to = {}, nil, nil
+  for _, range in ipairs(ranges) do
+    local start, stop = sub(range, 1, 8), sub(range, 9, 16)
+    if from and not less(to, start) then
+      if less(to, stop) then to = stop end
+    else
+      if from then answer[#answer + 1] = from .. to end
+      from, to = start, stop
+    end
+  end
+  if from then answer[#answer + 1] = from .. to end
+  return table.concat(answer)
+end
+
+-- A row: era, floor, received, committed, failed, succeeded, at (8 bytes each), then each gap's start and end.
+local function joined(held, new)
+  if held == new then return held end
+  local before, era = sub(held, 1, 8), sub(new, 1, 8)
+  if before ~= era then return less(before, era) and new or held end
+  local parts = { era }
+  for i = 9, 56, 8 do
+    local a, b = sub(held, i, i + 7), sub(new, i, i + 7)
+    local least = i == 9
+    parts[#parts + 1] = (less(a, b) == least) and a or b
+  end
+  local gaps = {}
+  for _, row in ipairs({ held, new }) do
+    for i = 57, #row, 16 do gaps[#gaps + 1] = sub(row, i, i + 15) end
+  end
+  parts[#parts + 1] = united(gaps)
+  return table.concat(parts)
+end
+
+local ids = {}
+local base = 2 + rows * 2
+for at = base + 1, #ARGV, width do ids[#ids + 1] = ARGV[at] end
+local values, resolutions = load(ids)
+
+local put, stand, captured, uncaptured, resolved, add, drop = {}, {}, {}, {}, {}, {}, {}
+for i, id in ipairs(ids) do
+  local at = base + (i - 1) * width
+  local first, rank, bytes = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  first = first ~= '' and first or nil
+  bytes = bytes ~= '' and bytes or nil
+  local held, resolution = values[i], resolutions[i]
+  local has_bytes = bytes ~= nil
+  local keep = bytes
+  if held then
+    local place = rank_at(held)
+    local before = first_of(held)
+    local had = has(byte(held, 1), 4)
+    local old = sub(held, place)
+    local old_era, era = sub(old, 1, 8), sub(rank, 1, 8)
+    if old_era == era then
+      if before and (not first or less(before, first)) then first = before end
+      if keep and had and not less(call('HGET', CAPTURED, id) or '', keep) then keep = nil end
+      has_bytes = had or has_bytes
+    elseif less(old_era, era) then
+      if had and not has_bytes then uncaptured[#uncaptured + 1] = id end
+    else
+      first, keep, has_bytes = before, nil, had
+    end
+    if not less(old, rank) then rank = old end
+  end
+  local after = resolution
+  if whole and ARGV[at + 5] ~= '' then
+    local held_revision = resolution and sub(resolution, 1, 8) or ZERO
+    if not held or less(held_revision, sub(ARGV[at + 5], 1, 8)) then after = ARGV[at + 5] end
+  end
+  local value = value_of(first, after, has_bytes, rank)
+  stand[i] = sub(rank, 1, 33) == sub(ARGV[at + 3], 1, 33) and '1' or '0'
+  if keep then
+    captured[#captured + 1] = id
+    captured[#captured + 1] = keep
+  end
+  if after ~= resolution then
+    resolved[#resolved + 1] = id
+    resolved[#resolved + 1] = after
+  end
+  if value ~= held or after ~= resolution then
+    put[#put + 1] = id
+    put[#put + 1] = value
+    local old = held and members_of(id, held, resolution) or {}
+    difference(add, drop, old, members_of(id, value, after))
+  end
+end
+
+local progress = {}
+for i = 1, rows do
+  local partition = ARGV[1 + i * 2]
+  local held = progress[partition] or call('HGET', PROGRESS, partition)
+  progress[partition] = held and joined(held, ARGV[2 + i * 2]) or ARGV[2 + i * 2]
+end
+
+chunked('HSET', ENTRIES, put)
+chunked('HSET', CAPTURED, captured)
+chunked('HDEL', CAPTURED, uncaptured)
+chunked('HSET', RESOLUTIONS, resolved)
+chunked('ZREM', INDEX, drop)
+chunked('ZADD', INDEX, add)
+for partition, row in pairs(progress) do call('HSET', PROGRESS, partition, row) end
+return table.concat(stand)
