@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -21,17 +22,37 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 
 /// Stops the process and all that descend from it, and answers them. The parent first: what is stopped has no more children.
 pub(crate) fn freeze(pid: u32) -> Vec<u32> {
-    signal(pid, Signal::STOP);
+    stop(pid);
     let mut family = vec![pid];
     let mut next = 0;
     while let Some(&parent) = family.get(next) {
         for child in children(parent) {
-            signal(child, Signal::STOP);
+            stop(child);
             family.push(child);
         }
         next += 1;
     }
     family
+}
+
+/// SIGSTOP, and waits until it has taken effect: only the thread that the kernel picked stops the others, and on a busy
+/// machine they go on until it has run.
+fn stop(pid: u32) {
+    signal(pid, Signal::STOP);
+    let begun = Instant::now();
+    while !is_stopped(pid) && begun.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return true;
+    };
+    threads
+        .flatten()
+        .filter_map(|thread| stat(&thread.path().join("stat")))
+        .all(|(state, _)| matches!(state, 'T' | 't' | 'X' | 'Z'))
 }
 
 /// Lets a frozen family go on, the children first, so that none is missed by a parent that already runs.
@@ -77,9 +98,13 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// State and parent. The name before them is in parentheses and may hold anything.
 fn status(pid: u32) -> Option<(char, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+/// State and parent. The name before them is in parentheses and may hold anything.
+fn stat(file: &Path) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(file).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }

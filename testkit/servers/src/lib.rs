@@ -1,6 +1,6 @@
 //! Starts PostgreSQL, MongoDB and Redis for tests: the real programs, on free loopback ports, in temporary folders.
 //!
-//! [`postgres`], [`redis`] and [`mongo`] answer one server per test process, started when it is first asked for. A test that
+//! [`postgres`], [`redis`] and [`mongo()`] answer one server per test process, started when it is first asked for. A test that
 //! kills, stops or freezes takes a [`Server`] of its own. However the process that holds a server ends, by a panic and
 //! SIGKILL too, server and folder are gone a moment later: see [`Server`].
 //!
