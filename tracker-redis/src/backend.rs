@@ -10,13 +10,14 @@ use crate::{
     answer, codec,
     error::{corrupt, too_late},
     link::Link,
-    listing, promise, script,
+    listing,
+    promise::{self, Terms},
+    script,
 };
 
 /// The format of what is stored; a newer one is refused.
 pub(crate) const FORMAT: u32 = 1;
-/// What one string may hold unless the server was told otherwise, and a call sends at most at once.
-const MOST: usize = 512 << 20;
+/// Bytes of entries that one call sends at most; more of them are more calls.
 const AT_ONCE: usize = 256 << 20;
 /// Entries that one call of a purge deletes, and unfinished ones that it looks at, at most.
 const PURGED_AT_ONCE: usize = 1_000;
@@ -26,14 +27,14 @@ const LOOKED_AT: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Tracker {
     link: Arc<Link>,
-    risks: Vec<Risk>,
+    terms: Terms,
 }
 
 impl Tracker {
     pub(crate) async fn open(link: Arc<Link>, namespace: &Namespace) -> Result<Self> {
-        let risks = promise::risks(&link).await?;
+        let terms = promise::terms(&link).await?;
         claim(&link, namespace).await?;
-        Ok(Self { link, risks })
+        Ok(Self { link, terms })
     }
 
     fn damaged(&self, what: &str) -> Error {
@@ -45,7 +46,7 @@ impl Tracker {
         let mut stand = Vec::with_capacity(entries.len());
         let mut rows = entries
             .iter()
-            .map(|entry| row(entry, whole))
+            .map(|entry| row(entry, whole, self.terms.largest))
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .peekable();
@@ -150,7 +151,7 @@ async fn claim(link: &Link, namespace: &Namespace) -> Result<()> {
 }
 
 /// An entry as the script reads it.
-fn row(entry: &Entry, whole: bool) -> Result<Vec<Vec<u8>>> {
+fn row(entry: &Entry, whole: bool, largest: usize) -> Result<Vec<Vec<u8>>> {
     let mut row = vec![
         codec::id(&entry.id),
         entry
@@ -163,11 +164,12 @@ fn row(entry: &Entry, whole: bool) -> Result<Vec<Vec<u8>>> {
         row.push(codec::resolution_row(entry));
     }
     match row.iter().map(Vec::len).max() {
-        Some(size) if size > MOST => Err(Error::new(
+        Some(size) if size > largest => Err(Error::new(
             ErrorKind::Refused,
             format!(
-                "the entry {} has a part of {size} bytes, a string in Redis holds {MOST}",
-                entry.id
+                "the entry {} has a part of {size} bytes, more than the server takes in one string ({largest}, its \
+                 `proto-max-bulk-len`)",
+                entry.id.to_string().escape_debug()
             ),
         )),
         _ => Ok(row),
@@ -291,7 +293,7 @@ impl FailureTracker for Tracker {
     }
 
     fn risks(&self) -> Vec<Risk> {
-        self.risks.clone()
+        self.terms.risks.clone()
     }
 }
 

@@ -64,7 +64,7 @@ fn class(error: &RedisError) -> (ErrorKind, &'static str) {
         Some("ERR") if detail.contains("max number of clients") => {
             (Unavailable, "its `maxclients` are all taken")
         }
-        Some("ERR") if detail.contains("ACL failure") || detail.contains("no permission") => (
+        Some("ERR") if detail.contains("ACL failure") || detail.contains("user executing the script") => (
             Config,
             "the user lacks a permission: docs/stores/redis.md lists what to grant",
         ),
@@ -102,13 +102,11 @@ fn is_tls(error: &RedisError) -> bool {
         if error.is::<rustls::Error>() {
             return true;
         }
-        if let Some(inner) = error
+        let inner = error
             .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-        {
-            if inner.is::<rustls::Error>() {
-                return true;
-            }
+            .and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
         }
         cause = error.source();
     }

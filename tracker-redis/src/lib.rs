@@ -31,6 +31,7 @@ mod error;
 mod link;
 mod listing;
 mod promise;
+mod route;
 mod script;
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::{
 
 /// How much one call may look at, about: a member of the index costs one, the entry behind it another, a text or captured
 /// bytes more. It holds up the server for some tens of milliseconds at most; a search that needs more is more calls.
-const WORK: usize = 20_000;
+const WORK: usize = 10_000;
 /// Groups that one call answers at most.
 const GROUPS: usize = 500;
 

@@ -14,6 +14,17 @@ struct Said {
     policy: Option<String>,
     replicas: Option<u64>,
     role: Option<String>,
+    largest: Option<usize>,
+}
+
+/// What a string may hold unless the server was told otherwise.
+const LARGEST: usize = 512 << 20;
+
+/// What a server cannot promise, and how many bytes it takes in one string.
+#[derive(Clone, Debug)]
+pub(crate) struct Terms {
+    pub(crate) risks: Vec<Risk>,
+    pub(crate) largest: usize,
 }
 
 /// Reads what the server can promise.
@@ -21,13 +32,11 @@ struct Said {
 /// # Errors
 ///
 /// `Config` when it is older than 7.0; what a call fails with. A question that it does not permit is a risk, no error.
-pub(crate) async fn risks(link: &Link) -> Result<Vec<Risk>> {
+pub(crate) async fn terms(link: &Link) -> Result<Terms> {
     let info = permitted(link.send("asking for its state", &redis::cmd("INFO")).await)?;
     let mut ask = redis::cmd("CONFIG");
-    ask.arg("GET")
-        .arg("appendonly")
-        .arg("appendfsync")
-        .arg("maxmemory-policy");
+    ask.arg("GET").arg("appendonly").arg("appendfsync");
+    ask.arg("maxmemory-policy").arg("proto-max-bulk-len");
     let config = permitted(link.send("asking for its settings", &ask).await)?;
     let said = Said::read(info.and_then(answer::text).as_deref(), config);
     if let Some(version) = said.version.as_deref().filter(|version| is_old(version)) {
@@ -39,7 +48,10 @@ pub(crate) async fn risks(link: &Link) -> Result<Vec<Risk>> {
             ),
         ));
     }
-    Ok(said.risks(link.mode()))
+    Ok(Terms {
+        risks: said.risks(link.mode()),
+        largest: said.largest.unwrap_or(LARGEST),
+    })
 }
 
 /// An answer, unless the user may not ask, or a service that is not quite Redis does not know the question.
@@ -93,6 +105,7 @@ impl Said {
             policy: set("maxmemory-policy").or_else(|| told("maxmemory_policy")),
             replicas: told("connected_slaves").and_then(|number| number.parse().ok()),
             role: told("role"),
+            largest: set("proto-max-bulk-len").and_then(|bytes| bytes.parse().ok()),
         }
     }
 

@@ -2,6 +2,8 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
+use crate::codec;
+
 /// The keys of a namespace: one hash tag, so that they are on one slot, and a fixed number of them, so that every script
 /// can declare all.
 #[derive(Clone, Debug)]
@@ -44,6 +46,26 @@ impl Keys {
         let [_, _, _, _, progress, _] = &self.0;
         progress
     }
+
+    /// For a person, the field that a script found damaged: the key's last part, and the field in hexadecimal digits.
+    pub(crate) fn field(&self, told: &str) -> String {
+        let mut words = told.split_ascii_whitespace();
+        let part = words.next().unwrap_or_default();
+        let key = self.0.iter().find(|key| key.ends_with(&format!(":{part}")));
+        let key = key.map_or(part, String::as_str);
+        let bytes = words.next().and_then(bytes_of).unwrap_or_default();
+        match codec::read_id(&bytes) {
+            Some(id) => format!("the entry {} in the key `{key}`", id.to_string().escape_debug()),
+            None => format!("the field `{}` of the key `{key}`", bytes.escape_ascii()),
+        }
+    }
+}
+
+fn bytes_of(digits: &str) -> Option<Vec<u8>> {
+    let digits = digits.as_bytes().chunks(2);
+    digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 /// A script, by its hash or by its text.
@@ -66,6 +88,11 @@ impl Script {
         Self::new("", parts)
     }
 
+    // Also where the memory is used up: a purge is what helps then, and a service must be able to start for it.
+    fn freeing(parts: &[&str]) -> Self {
+        Self::new(" flags=allow-oom", parts)
+    }
+
     fn reading(parts: &[&str]) -> Self {
         Self::new(" flags=no-writes", parts)
     }
@@ -83,13 +110,13 @@ const ROWS: &str = include_str!("scripts/rows.lua");
 const SCAN: &str = include_str!("scripts/scan.lua");
 
 pub(crate) static OPEN: LazyLock<Script> =
-    LazyLock::new(|| Script::writing(&[include_str!("scripts/open.lua")]));
+    LazyLock::new(|| Script::freeing(&[include_str!("scripts/open.lua")]));
 pub(crate) static RECORD: LazyLock<Script> =
     LazyLock::new(|| Script::writing(&[ROWS, include_str!("scripts/record.lua")]));
 pub(crate) static RESOLVE: LazyLock<Script> =
     LazyLock::new(|| Script::writing(&[ROWS, include_str!("scripts/resolve.lua")]));
 pub(crate) static PURGE: LazyLock<Script> =
-    LazyLock::new(|| Script::writing(&[ROWS, include_str!("scripts/purge.lua")]));
+    LazyLock::new(|| Script::freeing(&[ROWS, include_str!("scripts/purge.lua")]));
 pub(crate) static GET: LazyLock<Script> =
     LazyLock::new(|| Script::reading(&[ROWS, include_str!("scripts/get.lua")]));
 pub(crate) static LIST: LazyLock<Script> =

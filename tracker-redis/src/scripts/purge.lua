@@ -11,6 +11,7 @@ local eras, floors = {}, {}
 if kind == 'u' then
   local held = call('HGETALL', PROGRESS)
   for i = 1, #held, 2 do
+    if #held[i + 1] < 56 then corrupt('progress', held[i]) end
     eras[held[i]], floors[held[i]] = sub(held[i + 1], 1, 8), sub(held[i + 1], 9, 16)
   end
 end
@@ -21,7 +22,7 @@ local function is_superseded(id, era)
   if not eras[partition] or not less(era, eras[partition]) then return false end
   local value = call('HGET', ENTRIES, id)
   -- Below the floor an older era's failure that a commit passed is still a fact.
-  local fact = value and byte(value, rank_at(value) + 32) == 2 and less(sub(id, -8), floors[partition])
+  local fact = value and byte(checked(id, value), rank_at(value) + 32) == 2 and less(sub(id, -8), floors[partition])
   return not fact
 end
 

@@ -98,6 +98,7 @@ local progress = {}
 for i = 1, rows do
   local partition = ARGV[1 + i * 2]
   local held = progress[partition] or call('HGET', PROGRESS, partition)
+  if held and (#held < 56 or #held % 16 ~= 8) then corrupt('progress', partition) end
   progress[partition] = held and joined(held, ARGV[2 + i * 2]) or ARGV[2 + i * 2]
 end
 

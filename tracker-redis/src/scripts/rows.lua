@@ -51,6 +51,21 @@ local function rank_at(value) return has(byte(value, 1), 1) and 10 or 2 end
 
 local function first_of(value) return has(byte(value, 1), 1) and sub(value, 2, 9) or nil end
 
+-- Somebody else wrote it. Says where, with the field in hexadecimal digits.
+local function corrupt(part, field)
+  local digits = string.gsub(field, '.', function(c) return string.format('%02x', byte(c)) end)
+  error({ err = 'CORRUPT ' .. part .. ' ' .. digits })
+end
+
+local function checked(id, value)
+  local flags = byte(value, 1)
+  local least = flags and rank_at(value) + 41
+  local whole = flags and flags < 8 and #value >= least and byte(value, least - 9) <= 3
+  if whole and byte(value, least - 8) == 1 then whole = #value >= least + 27 end
+  if not whole then corrupt('entries', id) end
+  return value
+end
+
 local function value_of(first, resolved, captured, rank)
   local flags = (first and 1 or 0) + (resolved and 2 or 0) + (captured and 4 or 0)
   return char(flags) .. (first or '') .. rank
@@ -104,12 +119,15 @@ local function load(ids)
   local resolutions, resolved = {}, {}
   for i = 1, #ids do
     resolutions[i] = false
-    if values[i] and has(byte(values[i], 1), 2) then resolved[#resolved + 1] = i end
+    if values[i] and has(byte(checked(ids[i], values[i]), 1), 2) then resolved[#resolved + 1] = i end
   end
   if #resolved > 0 then
     local asked = {}
     for i, place in ipairs(resolved) do asked[i] = ids[place] end
-    for i, row in ipairs(many(RESOLUTIONS, asked)) do resolutions[resolved[i]] = row end
+    for i, row in ipairs(many(RESOLUTIONS, asked)) do
+      if not row or (#row ~= 8 and #row < 46) then corrupt('resolutions', asked[i]) end
+      resolutions[resolved[i]] = row
+    end
   end
   return values, resolutions
 end

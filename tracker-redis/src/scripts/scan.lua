@@ -99,7 +99,7 @@ local function scan(found)
     if id_matches(id) then
       work = work - 1
       local value = call('HGET', ENTRIES, id)
-      if value and matches(id, value) and found(id, value) then return false end
+      if value and matches(id, checked(id, value)) and found(id, value) then return false end
     end
     if work <= 0 and #active > 0 then return head end
   end
