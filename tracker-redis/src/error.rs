@@ -97,21 +97,14 @@ fn class(error: &RedisError) -> (ErrorKind, &'static str) {
 
 /// Whether the two sides do not trust each other: no later time heals a certificate.
 fn is_tls(error: &RedisError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    // The driver hands out its cause in the pointer that it shares it by.
+    let shared = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Shared>());
+    let io = shared.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let inner = io.and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| inner.is::<rustls::Error>())
 }
+
+type Shared = std::sync::Arc<dyn std::error::Error + Send + Sync>;
 
 /// What the server said, without what it repeats of the arguments: among them are passwords and payloads.
 fn said(error: &RedisError) -> String {

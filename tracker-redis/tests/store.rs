@@ -134,7 +134,7 @@ fn common_progress() -> Progress {
         floor: 0,
         received: 9,
         committed: 9,
-        gaps: [3..5].into_iter().collect(),
+        gaps: [3..5, 7..8].into_iter().collect(),
         failed: 1,
         succeeded: 2,
         at: Timestamp(0),
