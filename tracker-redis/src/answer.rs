@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use crate::codec::Row;
+use crate::rows::Row;
 
 pub(crate) fn list(value: Value) -> Option<Vec<Value>> {
     match value {

@@ -12,7 +12,7 @@ use crate::{
     link::Link,
     listing,
     promise::{self, Terms},
-    script,
+    rows, script,
 };
 
 /// The format of what is stored; a newer one is refused.
@@ -70,7 +70,7 @@ impl Tracker {
             ];
             for row in progress {
                 arguments.push(codec::partition(&row.partition));
-                arguments.push(codec::progress(row));
+                arguments.push(rows::progress(row));
             }
             let count = part.len();
             arguments.extend(part.into_iter().flatten());
@@ -101,7 +101,7 @@ impl Tracker {
                 found.push(None);
                 continue;
             };
-            let row = codec::Row {
+            let row = rows::Row {
                 id,
                 value,
                 captured,
@@ -157,11 +157,11 @@ fn row(entry: &Entry, whole: bool, largest: usize) -> Result<Vec<Vec<u8>>> {
         entry
             .first_failed_at
             .map_or_else(Vec::new, |at| codec::ordered(at.0).to_vec()),
-        codec::rank(entry),
-        entry.captured.as_ref().map_or_else(Vec::new, codec::captured),
+        rows::rank(entry),
+        entry.captured.as_ref().map_or_else(Vec::new, rows::captured),
     ];
     if whole {
-        row.push(codec::resolution_row(entry));
+        row.push(rows::resolution_row(entry));
     }
     match row.iter().map(Vec::len).max() {
         Some(size) if size > largest => Err(Error::new(
@@ -212,7 +212,7 @@ impl FailureTracker for Tracker {
         for change in changes {
             arguments.push(codec::id(&change.id));
             arguments.push(change.revision.to_be_bytes().to_vec());
-            arguments.push(codec::resolution(change.to.as_ref()));
+            arguments.push(rows::resolution(change.to.as_ref()));
         }
         let answer = self.link.run(&script::RESOLVE, "resolving", &arguments).await?;
         answer::marks(answer, changes.len()).ok_or_else(|| self.damaged("a resolution's answer"))
@@ -233,7 +233,7 @@ impl FailureTracker for Tracker {
             let [Some(partition), Some(row)] = pair.map(answer::bytes) else {
                 return Err(damaged());
             };
-            rows.push(codec::read_progress(&partition, &row).ok_or_else(damaged)?);
+            rows.push(rows::read_progress(&partition, &row).ok_or_else(damaged)?);
         }
         rows.sort_by(|a, b| a.partition.cmp(&b.partition));
         Ok(rows)

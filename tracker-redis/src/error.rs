@@ -141,3 +141,6 @@ pub(crate) fn corrupt(what: impl std::fmt::Display, place: &str) -> Error {
     let message = format!("{what} at {place} is not as this program writes it: restore it from a backup");
     Error::new(ErrorKind::Corrupt, message)
 }
+
+#[cfg(test)]
+mod tests;

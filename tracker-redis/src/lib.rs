@@ -30,8 +30,10 @@ mod config;
 mod error;
 mod link;
 mod listing;
+mod plan;
 mod promise;
 mod route;
+mod rows;
 mod script;
 
 use std::sync::Arc;

@@ -186,3 +186,6 @@ impl Said {
         risks
     }
 }
+
+#[cfg(test)]
+mod tests;

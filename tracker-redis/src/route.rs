@@ -2,11 +2,12 @@ use redis::{
     AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo,
     RedisError, TlsCertificates, Value, aio::MultiplexedConnection,
 };
+use tokio::time::timeout;
 use tracker_api::{Error, ErrorKind, Result};
 
 use crate::{
     config::{Config, Host, Login, Mode, Target},
-    error::of_server,
+    error::{of_server, too_late},
 };
 
 /// A connection, and the server that it leads to, for a person.
@@ -64,19 +65,26 @@ impl Route {
 
     /// A connection to the server that has the namespace.
     pub(crate) async fn find(&self) -> std::result::Result<Found, Failed> {
+        // One that does not answer must leave the others their time.
+        let hosts = u32::try_from(self.target.hosts.len()).unwrap_or(u32::MAX).max(1);
+        let within = self.target.connect / hosts;
         let mut last = None;
         for host in &self.target.hosts {
-            let found = match self.target.mode {
-                Mode::Standalone => self.connect(host, &self.target.login, self.target.database).await,
-                Mode::Sentinel => self.by_sentinel(host).await,
-                Mode::Cluster => self.by_cluster(host).await,
-            };
-            match found {
-                Ok(found) => return Ok(found),
-                Err(failed) => last = Some(failed),
+            match timeout(within, self.by(host)).await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(failed)) => last = Some(failed),
+                Err(_) => last = Some(Failed::Made(too_late("connecting", &self.target.shown, within))),
             }
         }
         Err(last.unwrap_or_else(|| Failed::Made(Error::new(ErrorKind::Config, "redis.url names no host"))))
+    }
+
+    async fn by(&self, host: &Host) -> std::result::Result<Found, Failed> {
+        match self.target.mode {
+            Mode::Standalone => self.connect(host, &self.target.login, self.target.database).await,
+            Mode::Sentinel => self.by_sentinel(host).await,
+            Mode::Cluster => self.by_cluster(host).await,
+        }
     }
 
     async fn by_sentinel(&self, sentinel: &Host) -> std::result::Result<Found, Failed> {

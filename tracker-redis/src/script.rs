@@ -125,3 +125,6 @@ pub(crate) static COUNT: LazyLock<Script> =
     LazyLock::new(|| Script::reading(&[ROWS, SCAN, include_str!("scripts/count.lua")]));
 pub(crate) static GROUPS: LazyLock<Script> =
     LazyLock::new(|| Script::reading(&[ROWS, include_str!("scripts/groups.lua")]));
+
+#[cfg(test)]
+mod tests;

@@ -319,3 +319,20 @@ async fn a_cluster_that_misses_a_node_is_unavailable() {
     .await;
     assert!(holds(&tracker, &failed(1)).await && holds(&tracker, &failed(2)).await);
 }
+
+#[tokio::test]
+async fn of_several_hosts_one_that_never_answers_leaves_the_others_their_time() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = own(&[]);
+    let config = Config {
+        mode: Some(Mode::Cluster),
+        connect_timeout_ms: 4_000,
+        ..config(&format!(
+            "redis://{},127.0.0.1:{}",
+            silent.local_addr().unwrap(),
+            server.port()
+        ))
+    };
+    let tracker = open(config, &namespace("orders")).await.unwrap();
+    tracker.record(&[failed(1)], &[]).await.unwrap();
+}

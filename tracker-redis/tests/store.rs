@@ -221,6 +221,8 @@ async fn a_missing_permission_is_named() {
     let tracker = opened(&url("least"), "orders").await.unwrap();
     let names: Vec<_> = tracker.risks().into_iter().map(|risk| risk.name).collect();
     assert_eq!(names, ["redis-unknown"]);
+    tell(&server, &["ACL", "SETUSER", "least", "+info", "+config|get"]).await;
+    assert_eq!(opened(&url("least"), "orders").await.unwrap().risks(), []);
     tracker.record(&[failed(1)], &[common_progress()]).await.unwrap();
     tracker.groups(&Query::default()).await.unwrap();
     tracker.list(&Query::default()).await.unwrap();
