@@ -66,10 +66,13 @@ impl Link {
             cmd
         };
         self.bounded(doing, async {
-            let answer = self.once(doing, &call("EVALSHA", script.hash())).await;
+            let answer = self
+                .once(doing, &call("EVALSHA", script.hash()), script.may_be_repeated())
+                .await;
             match answer {
                 Err(Failed::Server(error)) if error.code() == Some("NOSCRIPT") => {
-                    self.once(doing, &call("EVAL", script.code())).await
+                    self.once(doing, &call("EVAL", script.code()), script.may_be_repeated())
+                        .await
                 }
                 answer => answer,
             }
@@ -77,9 +80,9 @@ impl Link {
         .await
     }
 
-    /// Sends one command.
+    /// Sends one command, which may be repeated.
     pub(crate) async fn send(&self, doing: &str, command: &Cmd) -> Result<Value> {
-        self.bounded(doing, self.once(doing, command)).await
+        self.bounded(doing, self.once(doing, command, true)).await
     }
 
     async fn bounded(
@@ -116,7 +119,7 @@ impl Link {
         for (key, kind) in self.keys.all().iter().zip(Keys::TYPES) {
             let mut look = redis::cmd("TYPE");
             look.arg(key);
-            if let Ok(Value::SimpleString(found)) = self.once(doing, &look).await
+            if let Ok(Value::SimpleString(found)) = self.once(doing, &look, true).await
                 && found != kind
                 && found != "none"
             {
@@ -128,9 +131,11 @@ impl Link {
         None
     }
 
-    async fn once(&self, doing: &str, command: &Cmd) -> std::result::Result<Value, Failed> {
+    /// Asks, once in effect: where it may be `repeated`, a connection that turns out to be gone, as one is that nobody used for
+    /// long, is made anew.
+    async fn once(&self, doing: &str, command: &Cmd, repeated: bool) -> std::result::Result<Value, Failed> {
         // A server that no longer has the slot did nothing: the next one is asked.
-        for _ in 0..3 {
+        for attempt in 0..3 {
             let held = self.connection().await?;
             let mut connection = held.connection.clone();
             let answer = match timeout(
@@ -151,12 +156,19 @@ impl Link {
                     )));
                 }
             };
-            let moved = self.route.target.mode == Mode::Cluster && answer.code() == Some("MOVED");
-            let elsewhere = matches!(answer.code(), Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN"));
-            if moved || elsewhere || answer.code().is_none() {
+            let code = answer.code();
+            let moved = self.route.target.mode == Mode::Cluster && code == Some("MOVED");
+            let elsewhere = matches!(code, Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN"));
+            // After a protocol error the server hangs up.
+            let ended = code.is_none()
+                || answer
+                    .detail()
+                    .is_some_and(|said| said.contains("Protocol error"));
+            if moved || elsewhere || ended {
                 self.give_up(held.number).await;
             }
-            if !moved {
+            let gone = attempt == 0 && repeated && answer.is_connection_dropped();
+            if !moved && !gone {
                 return Err(Failed::Server(answer));
             }
         }

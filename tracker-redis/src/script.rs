@@ -72,6 +72,7 @@ fn bytes_of(digits: &str) -> Option<Vec<u8>> {
 pub(crate) struct Script {
     code: String,
     inner: redis::Script,
+    repeatable: bool,
 }
 
 impl Script {
@@ -80,7 +81,14 @@ impl Script {
         Self {
             inner: redis::Script::new(&code),
             code,
+            repeatable: true,
         }
+    }
+
+    // Done twice, it answers something else than done once.
+    fn only_once(mut self) -> Self {
+        self.repeatable = false;
+        self
     }
 
     // A server whose memory is used up, whose disk is full or that is a replica refuses it before its first line.
@@ -101,6 +109,11 @@ impl Script {
         &self.code
     }
 
+    /// Whether it may be run again when its answer was lost. A claim may not: again, it would say that it did not take.
+    pub(crate) fn may_be_repeated(&self) -> bool {
+        self.repeatable
+    }
+
     pub(crate) fn hash(&self) -> &str {
         self.inner.get_hash()
     }
@@ -114,9 +127,9 @@ pub(crate) static OPEN: LazyLock<Script> =
 pub(crate) static RECORD: LazyLock<Script> =
     LazyLock::new(|| Script::writing(&[ROWS, include_str!("scripts/record.lua")]));
 pub(crate) static RESOLVE: LazyLock<Script> =
-    LazyLock::new(|| Script::writing(&[ROWS, include_str!("scripts/resolve.lua")]));
+    LazyLock::new(|| Script::writing(&[ROWS, include_str!("scripts/resolve.lua")]).only_once());
 pub(crate) static PURGE: LazyLock<Script> =
-    LazyLock::new(|| Script::freeing(&[ROWS, include_str!("scripts/purge.lua")]));
+    LazyLock::new(|| Script::freeing(&[ROWS, include_str!("scripts/purge.lua")]).only_once());
 pub(crate) static GET: LazyLock<Script> =
     LazyLock::new(|| Script::reading(&[ROWS, include_str!("scripts/get.lua")]));
 pub(crate) static LIST: LazyLock<Script> =

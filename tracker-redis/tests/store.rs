@@ -305,6 +305,63 @@ async fn after_an_outage_the_same_tracker_goes_on_and_nothing_acknowledged_is_lo
 }
 
 #[tokio::test]
+async fn what_a_server_acknowledged_before_it_was_killed_is_there() {
+    let server = own(&[]);
+    let tracker = opened(&server.url(), "orders").await.unwrap();
+    let mut acknowledged = 0;
+    for round in 1..=3_u64 {
+        let writer = tokio::spawn({
+            let tracker = tracker.clone();
+            async move {
+                let mut last = acknowledged;
+                while tracker.record(&[failed(last)], &[]).await.is_ok() {
+                    last += 1;
+                }
+                last
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(50 + round * 37)).await;
+        server.kill().unwrap();
+        let last = writer.await.unwrap();
+        assert!(last > acknowledged, "it was killed while it wrote");
+        acknowledged = last;
+        server.start_again().unwrap();
+        for from in (0..acknowledged).step_by(2_000) {
+            let written: Vec<_> = (from..acknowledged.min(from + 2_000)).map(failed).collect();
+            let ids: Vec<_> = written.iter().map(|entry| entry.id.clone()).collect();
+            let held = tracker.get(&ids).await.unwrap();
+            assert!(
+                held.iter()
+                    .zip(&written)
+                    .all(|(held, entry)| held.as_ref() == Some(entry))
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_cut_while_nobody_used_it_is_no_outage() {
+    let server = own(&[]);
+    let tracker = opened(&server.url(), "orders").await.unwrap();
+    for offset in 1..4 {
+        tell(&server, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        assert_eq!(tracker.record(&[failed(offset)], &[]).await.unwrap(), [true]);
+        tell(&server, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+        assert!(holds(&tracker, &failed(offset)).await);
+    }
+    // A claim is not repeated: its caller is told that it may have taken.
+    tell(&server, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    let change = Change {
+        id: failed(1).id,
+        revision: 0,
+        to: None,
+    };
+    let error = refused(tracker.resolve(std::slice::from_ref(&change)).await);
+    assert!(error.is_transient(), "{error}");
+    assert_eq!(tracker.resolve(&[change]).await.unwrap(), [true]);
+}
+
+#[tokio::test]
 async fn calls_whose_futures_are_dropped_leave_the_connection_clean() {
     let server = own(&[]);
     let tracker = opened(&server.url(), "orders").await.unwrap();
