@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracker_api::{Error, ErrorKind, Result, Secret, SecretUrl};
 
-use crate::error::{self, Place};
+use crate::error::{self, Heard, Place};
 
 /// The section `mongo` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -137,7 +137,8 @@ impl Config {
             .get_or_insert_with(|| "orders-orchestrator".to_owned());
         options.max_pool_size = Some(self.pool_size);
         options.connect_timeout = Some(self.connect_timeout());
-        options.server_selection_timeout = Some(self.connect_timeout());
+        // A little less than a call may take, so that a missing primary is told as that, not as a call without an answer.
+        options.server_selection_timeout = Some(self.connect_timeout().min(self.call_timeout()).mul_f32(0.8));
         // A read that the network cut is asked again by the driver; a write never: the commands that write are ours, they
         // join, and who retries them is the caller.
         options.retry_reads = Some(true);
@@ -159,7 +160,7 @@ impl Config {
     }
 
     /// Where errors say that something happened.
-    pub(crate) fn place(&self, options: &ClientOptions) -> Place {
+    pub(crate) fn place(&self, options: &mut ClientOptions) -> Place {
         let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
         let user = options
             .credential
@@ -169,6 +170,7 @@ impl Config {
             hosts: hosts.join(","),
             database: self.database.clone(),
             user,
+            heard: Heard::listen(options),
         }
     }
 }

@@ -1,4 +1,13 @@
-use mongodb::error::{ErrorKind as Cause, WriteFailure};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use mongodb::{
+    error::{ErrorKind as Cause, WriteFailure},
+    event::{EventHandler, sdam::SdamEvent},
+    options::ClientOptions,
+};
 use tracker_api::{Error, ErrorKind, SecretUrl};
 
 /// Where something happened, as an error tells it: never with a password.
@@ -7,6 +16,38 @@ pub(crate) struct Place {
     pub(crate) hosts: String,
     pub(crate) database: String,
     pub(crate) user: Option<String>,
+    pub(crate) heard: Heard,
+}
+
+/// What the driver's monitor has heard last. A server that is silent and one that refuses are one error to the driver.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heard(Arc<AtomicU8>);
+
+impl Heard {
+    const SILENCE: u8 = 0;
+    const ANYTHING: u8 = 1;
+
+    pub(crate) fn listen(options: &mut ClientOptions) -> Self {
+        let heard = Self::default();
+        let last = Arc::clone(&heard.0);
+        let note = move |event| {
+            let what = match event {
+                SdamEvent::ServerHeartbeatSucceeded(_) => Self::ANYTHING,
+                SdamEvent::ServerHeartbeatFailed(event) => match event.failure.kind.as_ref() {
+                    Cause::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Self::SILENCE,
+                    _ => Self::ANYTHING,
+                },
+                _ => return,
+            };
+            last.store(what, Ordering::Relaxed);
+        };
+        options.sdam_event_handler = Some(EventHandler::callback(note));
+        heard
+    }
+
+    fn nothing(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::SILENCE
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -97,6 +138,10 @@ pub(crate) fn of_driver(error: &mongodb::error::Error, doing: &str, place: &Plac
                 error.kind()
             ),
         ),
+        Cause::ServerSelection { .. } if place.heard.nothing() => told(
+            ErrorKind::Timeout,
+            "the server accepts connections or drops them, and never answers; look at the server and the network",
+        ),
         Cause::ServerSelection { .. } => told(
             ErrorKind::Unavailable,
             "no server answers that can be written to; look at mongo.url, whether the servers run, and whether one is primary",
@@ -177,6 +222,7 @@ mod tests {
             hosts: "db1:27017".into(),
             database: "orders".into(),
             user: Some("ada".into()),
+            heard: Heard::default(),
         };
         let text = of_code(18, "AuthenticationFailed", "opening", &place).to_string();
         assert!(

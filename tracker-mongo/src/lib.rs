@@ -52,8 +52,8 @@ pub use config::Config;
 /// * `Unavailable`, `Timeout`: no server that can be written to within `connect-timeout-ms`.
 /// * `Corrupt`: what is there cannot be read.
 pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn FailureTracker>> {
-    let options = config.options().await?;
-    let place = config.place(&options);
+    let mut options = config.options().await?;
+    let place = config.place(&mut options);
     let client =
         Client::with_options(options).map_err(|problem| error::of_driver(&problem, "opening", &place))?;
     let link = link::Link::new(&client, place, config.call_timeout());

@@ -23,6 +23,10 @@ const DUPLICATE: i32 = 11000;
 // Each time another writer's upsert has won between the server's look and its write, which it tries again by itself first.
 const TRIES: usize = 10;
 
+fn weight(value: &RawBson) -> usize {
+    value.as_array().map_or(16, |list| list.as_bytes().len())
+}
+
 /// One document's write.
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
@@ -123,6 +127,18 @@ impl Link {
     /// Writes these documents in one command, or as many as its size asks for, in their order. Answers for each whether it was
     /// written: `false` where its pipeline refused.
     pub(crate) async fn write(&self, doing: &str, statements: &[Statement]) -> Result<Vec<bool>> {
+        let size = |statement: &Statement| {
+            statement.new.as_bytes().len() + statement.held.as_ref().map_or(0, weight)
+        };
+        if let Some(large) = statements.iter().find(|statement| size(statement) > COMMAND) {
+            return Err(Error::new(
+                ErrorKind::Refused,
+                format!(
+                    "{doing} failed: one entry is of {} bytes, MongoDB takes no more than 16 MiB",
+                    size(large)
+                ),
+            ));
+        }
         let mut written = vec![true; statements.len()];
         let mut waiting: Vec<usize> = (0..statements.len()).collect();
         for _ in 0..TRIES {
