@@ -333,3 +333,6 @@ pub(crate) async fn groups(tracker: &Tracker, query: &Query) -> Result<Vec<Group
     groups.sort_by_key(|group: &Group| (Reverse(group.count), group.fingerprint));
     Ok(groups)
 }
+
+#[cfg(test)]
+mod tests;
