@@ -6,6 +6,7 @@
 mod fit;
 mod lanes;
 mod mark;
+mod retention;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -253,6 +254,13 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     let store = store.map(|inner| {
         let guarded = Arc::new(Guarded::new(inner, guard(&settings)));
         health.store(guarded.watch());
+        let (keep, state, quiet) = (settings.retention, guarded.watch(), quiet.clone());
+        let store = guarded.clone();
+        servers.push(tokio::spawn(async move {
+            quiet
+                .run_until_cancelled(retention::run(keep, &*store, state, &SystemClock))
+                .await;
+        }));
         guarded as DynTracker
     });
     let mark = mark::of_service(&registry, &settings, &data_dir).map_err(|e| Error::Config(e.to_string()))?;

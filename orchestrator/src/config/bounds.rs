@@ -76,6 +76,12 @@ impl Checks<'_> {
             10 * SECOND,
             24 * 60 * MINUTE,
         );
+        for (key, keep) in [
+            ("retention.succeeded", w.retention.succeeded.0),
+            ("retention.resolved", w.retention.resolved.0),
+        ] {
+            self.span(key, keep.unwrap_or(MINUTE), MINUTE, 3_650 * 24 * 60 * MINUTE);
+        }
         if w.session_timeout.0 >= SECOND && w.session_timeout.0 < 6 * SECOND {
             let warning = "`session-timeout` is below 6s: a broker refuses that unless its `group.min.session.timeout.ms` was lowered";
             self.report

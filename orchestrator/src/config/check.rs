@@ -6,7 +6,8 @@ use super::{
     clients, protected,
     report::{Origin, Report},
     settings::{
-        Backend, Batch, Kafka, Payload, Properties, Retry, Settings, Store, Transforms, default_concurrency,
+        Backend, Batch, Kafka, Payload, Properties, Retention, Retry, Settings, Store, Transforms,
+        default_concurrency,
     },
     words::{FailureMode, Tracking},
     written::Written,
@@ -87,6 +88,10 @@ impl Checks<'_> {
                 form: written.store_payload,
                 on_failure_only: written.store_payload_on_failure_only,
             },
+            retention: Retention {
+                succeeded: written.retention.succeeded.0,
+                resolved: written.retention.resolved.0,
+            },
             outbox_skip_succeeded: written.outbox.skip_succeeded,
             initial_offset: written.initial_offset,
             skip: self.skip(written),
@@ -111,7 +116,8 @@ impl Checks<'_> {
     }
 
     pub(super) fn wrong(&mut self, key: &str, reason: impl Into<String>) {
-        let origin = (self.origin)(&[key]).filter(|origin| *origin != Origin::Default);
+        let path: Vec<&str> = key.split('.').collect();
+        let origin = (self.origin)(&path).filter(|origin| *origin != Origin::Default);
         self.report
             .problem(origin.as_ref(), Some(&format!("orchestrator.{key}")), reason);
     }
@@ -185,6 +191,11 @@ impl Checks<'_> {
         let store = Store {
             backend: backend(name),
             fallback: fallback.map(backend),
+            accepted_risks: w
+                .accept_store_risks
+                .iter()
+                .map(|name| name.trim().to_owned())
+                .collect(),
             on_failure: w.on_store_failure,
             timeout: w.db_timeout_ms.0,
             tries: count(w.db_tries),

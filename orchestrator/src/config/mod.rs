@@ -33,6 +33,8 @@ pub use load::{Loaded, Sources};
 pub(crate) use nearest::nearest;
 pub use report::{Origin, Problem, Problems};
 pub use schema::schema;
-pub use settings::{Backend, Batch, Kafka, Payload, Properties, Retry, Settings, Store, Transforms};
+pub use settings::{
+    Backend, Batch, Kafka, Payload, Properties, Retention, Retry, Settings, Store, Transforms,
+};
 pub use show::Shown;
 pub use words::{FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload, Tracking};

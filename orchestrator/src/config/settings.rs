@@ -36,6 +36,8 @@ pub struct Settings {
     pub retry: Retry,
     /// What an entry keeps of its record.
     pub payload: Payload,
+    /// How long finished entries are kept.
+    pub retention: Retention,
     /// Under `outbox`: a record whose entry has succeeded already is not produced again.
     pub outbox_skip_succeeded: bool,
     /// Where a group that has committed nothing begins.
@@ -65,6 +67,8 @@ pub struct Store {
     pub backend: Backend,
     /// The one that keeps the failures of an outage.
     pub fallback: Option<Backend>,
+    /// Risks of the stores that are accepted, by name.
+    pub accepted_risks: Vec<String>,
     /// What a batch does while the store is away.
     pub on_failure: OnStoreFailure,
     /// How long one call may take.
@@ -97,6 +101,15 @@ pub struct Batch {
     pub min_delay: Duration,
     /// The longest.
     pub max_delay: Duration,
+}
+
+/// How long finished entries are kept; none keeps them for ever. Open failures never go by age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Records that succeeded.
+    pub succeeded: Option<Duration>,
+    /// Failures that somebody decided about, and what a reset left behind.
+    pub resolved: Option<Duration>,
 }
 
 /// How records are transformed.
@@ -233,6 +246,7 @@ impl Settings {
                     section: serde_json::Map::new(),
                 },
                 fallback: None,
+                accepted_risks: Vec::new(),
                 on_failure: OnStoreFailure::default(),
                 timeout: Duration::from_millis(1_000),
                 tries: 3,
@@ -259,6 +273,10 @@ impl Settings {
             payload: Payload {
                 form: StorePayload::default(),
                 on_failure_only: true,
+            },
+            retention: Retention {
+                succeeded: Some(Duration::from_secs(86_400)),
+                resolved: Some(Duration::from_secs(30 * 86_400)),
             },
             outbox_skip_succeeded: false,
             initial_offset: InitialOffset::default(),

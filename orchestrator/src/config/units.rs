@@ -11,6 +11,10 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Millis(pub(crate) Duration);
 
+/// How long something is kept: a length of time, or `never` for one that does not go by age.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keep(pub(crate) Option<Duration>);
+
 /// A number of bytes: `65536`, `64KiB`, `4MiB`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) usize);
@@ -66,6 +70,20 @@ impl FromStr for Span {
     }
 }
 
+impl FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            never if never.eq_ignore_ascii_case("never") => Ok(Self(None)),
+            text => text
+                .parse::<Span>()
+                .map(|span| Self(Some(span.0)))
+                .map_err(|error| format!("{error}; `never` keeps for ever")),
+        }
+    }
+}
+
 impl FromStr for Millis {
     type Err = String;
 
@@ -110,6 +128,12 @@ impl FromStr for Size {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&show(self.0))
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.map_or_else(|| "never".to_owned(), show))
     }
 }
 
@@ -172,6 +196,7 @@ macro_rules! as_text {
 }
 
 as_text!(Span, { "type": "string", "pattern": "^[0-9]+ ?(ms|s|m|min|h|d)$" });
+as_text!(Keep, { "type": "string", "pattern": "^([0-9]+ ?(ms|s|m|min|h|d)|never)$" });
 as_text!(Millis, { "type": ["string", "integer"], "minimum": 0, "pattern": "^[0-9]+ ?(ms|s|m|min|h|d)?$" });
 as_text!(Size, { "type": ["string", "integer"], "minimum": 0, "pattern": "^[0-9]+ ?([KMG]i?B?|[kmg]i?b?)?$" });
 
@@ -179,7 +204,7 @@ as_text!(Size, { "type": ["string", "integer"], "minimum": 0, "pattern": "^[0-9]
 mod tests {
     use std::time::Duration;
 
-    use super::{Millis, Size, Span};
+    use super::{Keep, Millis, Size, Span};
 
     #[test]
     fn a_bare_number_is_refused_where_its_unit_is_anyones_guess() {
@@ -197,6 +222,15 @@ mod tests {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
         assert_eq!("10 s".parse::<Millis>().unwrap().to_string(), "10000");
+    }
+
+    #[test]
+    fn what_is_kept_may_be_kept_for_ever() {
+        for text in ["30d", "12h", "never"] {
+            assert_eq!(text.parse::<Keep>().unwrap().to_string(), text);
+        }
+        assert_eq!("Never".parse::<Keep>().unwrap().0, None);
+        assert!("always".parse::<Keep>().unwrap_err().contains("`never`"));
     }
 
     #[test]

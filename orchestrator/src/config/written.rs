@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    units::{Millis, Size, Span},
+    units::{Keep, Millis, Size, Span},
     words::{FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload, Tracking},
 };
 
@@ -34,6 +34,11 @@ pub(crate) struct Written {
     pub(crate) on_store_failure: OnStoreFailure,
     /// The backend that keeps the failures of an outage until the store is back. Without it there is none.
     pub(crate) fallback: Option<String>,
+    /// What the store, as it is set up, may lose although this tracking needs it: risks that are accepted, by the names that
+    /// a start tells, such as `redis-everysec`.
+    pub(crate) accept_store_risks: Vec<String>,
+    /// How long finished entries are kept.
+    pub(crate) retention: Retention,
     /// Lanes in this process, 1 to 64: each a thread with a consumer and a producer. By default one per core, at most 4.
     pub(crate) concurrency: Option<u64>,
     /// Records in one transaction, at most; 1 to 100000.
@@ -108,6 +113,26 @@ pub(crate) struct Outbox {
     pub(crate) skip_succeeded: bool,
 }
 
+/// How long finished entries are kept. Open failures never go by age.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Retention {
+    /// Entries of records that succeeded, as `tracking: outbox` writes them; 1m to 3650d, or `never`.
+    pub(crate) succeeded: Keep,
+    /// Failures that somebody decided about, and what a reset left behind; 1m to 3650d, or `never`.
+    pub(crate) resolved: Keep,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+        Self {
+            succeeded: Keep(Some(DAY)),
+            resolved: Keep(Some(30 * DAY)),
+        }
+    }
+}
+
 /// Settings of librdkafka by name.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -133,6 +158,8 @@ impl Default for Written {
             failure_mode: FailureMode::default(),
             on_store_failure: OnStoreFailure::default(),
             fallback: None,
+            accept_store_risks: Vec::new(),
+            retention: Retention::default(),
             concurrency: None,
             batch_records: 5_000,
             batch_bytes: Size(4 << 20),

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
-use tracker_api::{DynTracker, Namespace};
+use tracker_api::{DynTracker, Namespace, Risk};
 
 use super::Error;
 use crate::{
-    config::{self, Settings},
+    config::{self, Settings, Tracking, nearest},
     http::Health,
     kafka::{self, KafkaCustomizer, Severity, probe},
     registry::Registry,
@@ -74,7 +74,10 @@ pub(super) async fn open(
         let error = match opened {
             Ok(None) => return Ok(None),
             Ok(Some(tracker)) => match tracker.ping().await {
-                Ok(()) => return Ok(Some(tracker)),
+                Ok(()) => {
+                    risks(settings, &backend.name, &tracker.risks()).map_err(Error::Config)?;
+                    return Ok(Some(tracker));
+                }
                 Err(error) => error,
             },
             Err(error) => error,
@@ -88,6 +91,47 @@ pub(super) async fn open(
     }
 }
 
+/// What the store cannot promise is refused where the tracking needs it, unless the operator has accepted it by name.
+fn risks(settings: &Settings, store: &str, risks: &[Risk]) -> Result<(), String> {
+    let accepted = &settings.store.accepted_risks;
+    let names: Vec<&str> = risks.iter().map(|risk| risk.name.as_str()).collect();
+    for name in accepted.iter().filter(|name| name.starts_with(store)) {
+        if !names.contains(&name.as_str()) {
+            let near = nearest(name, names.iter().copied());
+            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            tracing::warn!(
+                "`accept-store-risks` names `{name}`, which the store `{store}` does not have{near}"
+            );
+        }
+    }
+    let needed = matches!(settings.tracking, Tracking::Reliable | Tracking::Outbox);
+    let (refused, told): (Vec<_>, Vec<_>) = risks
+        .iter()
+        .partition(|risk| needed && !accepted.contains(&risk.name));
+    for risk in told {
+        tracing::warn!(risk = %risk.name, "the store `{store}`: {}", risk.what);
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let list = |risks: &[&Risk]| {
+        risks
+            .iter()
+            .map(|risk| risk.name.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let mut message = format!(
+        "the store `{store}` cannot promise what `tracking: {}` needs; mend it, or accept it with `accept-store-risks: [{}]`",
+        settings.tracking,
+        list(&refused)
+    );
+    for risk in &refused {
+        message += &format!("\n  {}: {}", risk.name, risk.what);
+    }
+    Err(message)
+}
+
 async fn wait(health: &Health, stop: &CancellationToken, what: String) -> Result<(), Error> {
     tracing::warn!("{what}");
     health.reason(0, Some(what.clone()));
@@ -97,4 +141,48 @@ async fn wait(health: &Health, stop: &CancellationToken, what: String) -> Result
     }
     health.reason(0, None);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(tracking: Tracking, accepted: &[&str]) -> Settings {
+        let mut settings = Settings::new("localhost:9092", "orders", "a", "b", "redis");
+        settings.tracking = tracking;
+        settings.store.accepted_risks = accepted.iter().map(|name| (*name).to_owned()).collect();
+        settings
+    }
+
+    #[test]
+    fn a_risk_is_refused_where_tracking_needs_the_promise_unless_it_is_accepted_by_name() {
+        let risk = |name: &str| Risk {
+            name: name.to_owned(),
+            what: format!("{name} loses entries"),
+        };
+        let found = [risk("redis-everysec"), risk("redis-failover")];
+        for (tracking, accepted, refused) in [
+            (Tracking::Reliable, vec![], "[redis-everysec, redis-failover]"),
+            (Tracking::Outbox, vec!["redis-failover"], "[redis-everysec]"),
+            (
+                Tracking::Reliable,
+                vec!["redis-everysek", "redis-failover"],
+                "[redis-everysec]",
+            ),
+        ] {
+            let told = risks(&settings(tracking, &accepted), "redis", &found).unwrap_err();
+            assert!(told.contains(refused), "{told}");
+            assert!(
+                told.contains("redis-everysec: redis-everysec loses entries"),
+                "{told}"
+            );
+        }
+        for (tracking, accepted) in [
+            (Tracking::Reliable, vec!["redis-everysec", "redis-failover"]),
+            (Tracking::Lightweight, vec![]),
+            (Tracking::None, vec![]),
+        ] {
+            risks(&settings(tracking, &accepted), "redis", &found).unwrap();
+        }
+    }
 }

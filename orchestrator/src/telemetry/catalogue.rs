@@ -101,6 +101,8 @@ catalogue! {
         "Time of a call to the store, its retries included";
     TRACKER_RETRIES: Kind::Counter, "orch_tracker_retries_total", "calls", ["operation"],
         "Calls to the store that were sent again after an outage";
+    PURGED: Kind::Counter, "orch_tracker_purged_total", "entries", ["kind"],
+        "Entries that the retention has deleted: succeeded, resolved, or superseded by a newer era";
     CIRCUIT: Kind::Gauge, "orch_circuit_state", "", ["state"],
         "1 for the state that the store's circuit breaker is in, 0 for the others";
     CIRCUIT_OPEN: Kind::Gauge, "orch_db_circuit_open", "", [],

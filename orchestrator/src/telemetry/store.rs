@@ -1,6 +1,8 @@
 use std::time::Instant;
 
-use super::catalogue::{CIRCUIT, CIRCUIT_OPEN, DEGRADED, TRACKER_CALLS, TRACKER_RETRIES, TRACKER_TIME};
+use super::catalogue::{
+    CIRCUIT, CIRCUIT_OPEN, DEGRADED, PURGED, TRACKER_CALLS, TRACKER_RETRIES, TRACKER_TIME,
+};
 
 /// One call to the store, counted when it ends; a call whose future is dropped counts as `cancelled`.
 #[derive(Debug)]
@@ -40,6 +42,11 @@ impl Drop for Call {
 /// A call to the store is sent again.
 pub(crate) fn retried(operation: &'static str) {
     TRACKER_RETRIES.counter(&[("operation", operation)]).increment(1);
+}
+
+/// So many entries of a kind were purged.
+pub(crate) fn purged(kind: &'static str, count: u64) {
+    PURGED.counter(&[("kind", kind)]).increment(count);
 }
 
 /// The circuit breaker is in `state`: `closed`, `open` or `half_open`.
