@@ -33,6 +33,8 @@ pub(crate) enum Mutant {
     SettleByUnadvanced,
     /// A failure that only the fallback or the dead-letter topic holds leaves no gap in the note.
     FallbackWithoutGap,
+    /// The fallback forgets a failure before the store has it.
+    ForgetBeforeDrained,
     /// An outcome of an older era is not treated as absent.
     OldEraHides,
     /// An era that lies below one that the store knows stays.

@@ -12,11 +12,15 @@ use std::sync::Arc;
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracker_api::{
-    AttemptId, Captured, Decision, DynTracker, Entry, Partition, Progress, RecordId, Result, Timestamp,
-    Version,
+    AttemptId, Captured, Decision, DynTracker, Entry, Outcome, Partition, Progress, RecordId, Result,
+    Timestamp, Version,
 };
 
-pub(crate) use self::{marker::Mark, recovery::Recovery};
+pub(crate) use self::{
+    marker::Mark,
+    recovery::Recovery,
+    store::{Odd, import},
+};
 use crate::{
     clock::Clock,
     config::{OnStoreFailure, StorePayload, Tracking},
@@ -77,6 +81,8 @@ pub(crate) struct Done {
     pub(crate) progress: Vec<Progress>,
     /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
     pub(crate) passed: Vec<(Partition, Vec<i64>)>,
+    /// Whether the fallback, not the store, holds these failures.
+    pub(crate) elsewhere: bool,
 }
 
 /// One lane's recorder. Cheap to clone.
@@ -247,7 +253,7 @@ impl Recorder {
         let entries = failing.into_iter().map(|entry| {
             let version = if mutant::active(Mutant::ConfirmAborted) {
                 Version {
-                    outcome: tracker_api::Outcome::Failed,
+                    outcome: Outcome::Failed,
                     ..entry.version
                 }
             } else {
@@ -269,6 +275,9 @@ impl Recorder {
     /// Writes what a commit made true. Wants the commit's proof, so it cannot be called before it.
     pub(crate) fn after(&self, committed: &Committed, done: Done) {
         let attempt = committed.attempt();
+        if done.elsewhere {
+            self.settle_in_fallback(&done);
+        }
         let confirm = done
             .passed
             .into_iter()
@@ -281,6 +290,24 @@ impl Recorder {
             entries: done.entries,
             progress: done.progress,
             confirm: confirm.collect(),
+        });
+    }
+
+    /// The fallback learns too that the commit passed these failures: whoever owns the partition when they are drained, they
+    /// are final then. What a crash leaves out here, the note tells.
+    fn settle_in_fallback(&self, done: &Done) {
+        let Some(fallback) = self.fallback.clone() else {
+            return;
+        };
+        let failed = done
+            .entries
+            .iter()
+            .filter(|entry| entry.version.outcome == Outcome::Failed);
+        let failed: Vec<Entry> = failed.cloned().collect();
+        self.runtime.spawn(async move {
+            if let Err(error) = store::write(&*fallback, failed).await {
+                tracing::debug!(%error, "the fallback was not told of a commit; the note in Kafka says it too");
+            }
         });
     }
 

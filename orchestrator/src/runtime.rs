@@ -28,7 +28,7 @@ use crate::{
     operate::{self, DataDir, Operations, Reconcile, Reconciled},
     reconcile::{self, reconcile_topic},
     registry::Registry,
-    resilience::{self, Guarded},
+    resilience::{self, Guarded, fallback},
     telemetry,
     transform::Transform,
 };
@@ -263,6 +263,12 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         }));
         guarded as DynTracker
     });
+    if let (Some(store), Some(fallback)) = (store.clone(), fallback.clone()) {
+        let quiet = quiet.clone();
+        servers.push(tokio::spawn(async move {
+            quiet.run_until_cancelled(fallback::run(store, fallback)).await;
+        }));
+    }
     let mark = mark::of_service(&registry, &settings, &data_dir).map_err(|e| Error::Config(e.to_string()))?;
     let operations = match &store {
         None => Operations::none(),

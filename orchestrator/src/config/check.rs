@@ -184,6 +184,21 @@ impl Checks<'_> {
         {
             self.report.warn(None, "failures are passed over with a line in the log only: neither a store nor `dead-letter-topic` keeps them");
         }
+        for risk in &w.accept_store_risks {
+            let names = self.registry.names();
+            if !names.iter().any(|name| {
+                risk.trim()
+                    .strip_prefix(name)
+                    .is_some_and(|rest| rest.starts_with('-'))
+            }) {
+                let reason = format!(
+                    "`{}` is no store's risk: their names begin with the store's, such as `redis-everysec`; this program knows {}",
+                    risk.escape_debug(),
+                    names.join(", ")
+                );
+                self.wrong("accept-store-risks", reason);
+            }
+        }
         let backend = |name: String| Backend {
             section: (self.sections)(&name),
             name,

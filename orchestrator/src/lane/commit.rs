@@ -150,7 +150,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
             records_out: attempt.sends.len() as u64,
             ..Counts::default()
         };
-        let mut done = Done::default();
+        let mut done = Done {
+            elsewhere: plan.held == Held::Elsewhere,
+            ..Done::default()
+        };
         for advance in &attempt.advance {
             let Some(owned) = self.owned.get_mut(&advance.partition) else {
                 continue;

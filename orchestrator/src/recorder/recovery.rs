@@ -1,6 +1,6 @@
 //! What a new owner settles of what the last one left open. Kafka is not waited for here, and the lane does not wait for this.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tracker_api::{AttemptId, DynTracker, Entry, FailureTracker, Outcome, Progress, Query, Result, Version};
@@ -99,22 +99,13 @@ async fn settle(
         progress.gaps.add(row.committed..recovery.since);
     }
     store::write_progress(store, &[progress]).await?;
-    let mut closed = Vec::new();
     if let Some(fallback) = fallback {
-        for page in pages(fallback, recovery, 0).await? {
-            // Only what the note names: an attempt that came to nothing says nothing about what passed the record later.
-            let named = page
-                .iter()
-                .filter(|entry| recovery.carried.contains(&entry.version.attempt));
-            closed.extend(
-                named
-                    .map(|entry| entry.id.offset)
-                    .filter(|offset| *offset < committed),
-            );
-            store::write(store, page).await?;
+        let passing = [Outcome::Failing, Outcome::Failed];
+        for page in pages(fallback, recovery, &passing, 0..i64::MAX).await? {
+            store::import(store, &page).await?;
         }
     }
-    for page in pages(store, recovery, committed).await? {
+    for page in pages(store, recovery, &[Outcome::Failing], committed..i64::MAX).await? {
         let mut version = recovery.void;
         if mutant::active(Mutant::VoidWithFreshId) {
             version.attempt = AttemptId(clock.fresh());
@@ -130,16 +121,38 @@ async fn settle(
         store::write(store, voids.collect()).await?;
     }
     reconcile(store, &recovery.position).await?;
-    Ok(Found::Closed(closed))
+    Ok(Found::Closed(closed(store, recovery, committed).await?))
 }
 
-/// The failing entries of this partition at or above `from`, read whole before anything is written.
-async fn pages(tracker: &dyn FailureTracker, recovery: &Recovery, from: i64) -> Result<Vec<Vec<Entry>>> {
+/// The offsets of gaps that the store can speak about now: it holds their failures, of attempts that the note names. (One
+/// that the note does not name came to nothing, which says nothing about what passed the record later.) They may have come
+/// from the fallback here or by its drain, before or after this.
+async fn closed(store: &dyn FailureTracker, recovery: &Recovery, committed: i64) -> Result<Vec<i64>> {
+    let mut closed = Vec::new();
+    for gap in recovery.progress.gaps.iter() {
+        let range = gap.start..gap.end.min(committed);
+        for page in pages(store, recovery, &[Outcome::Failed], range).await? {
+            let named = page
+                .into_iter()
+                .filter(|entry| recovery.carried.contains(&entry.version.attempt));
+            closed.extend(named.map(|entry| entry.id.offset));
+        }
+    }
+    Ok(closed)
+}
+
+/// The entries of this partition and era with one of these outcomes, read whole before anything is written.
+async fn pages(
+    tracker: &dyn FailureTracker,
+    recovery: &Recovery,
+    outcomes: &[Outcome],
+    offsets: Range<i64>,
+) -> Result<Vec<Vec<Entry>>> {
     let mut pages = Vec::new();
     let mut query = Query {
         partition: Some(recovery.position.partition.clone()),
-        offsets: Some(from..i64::MAX),
-        outcomes: vec![Outcome::Failing],
+        offsets: Some(offsets),
+        outcomes: outcomes.to_vec(),
         era: Some(recovery.void.era),
         limit: 1_000,
         ..Query::default()

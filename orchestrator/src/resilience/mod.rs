@@ -9,8 +9,12 @@
 //! so the meter sees also what the breaker refused, the breaker sees a call once and not each of its tries, and each try
 //! has a time of its own. Retry and breaker ask one question, [`Error::is_transient`](tracker_api::Error::is_transient):
 //! an outage counts, a data error never does.
+//!
+//! The fallback stands around all of it, in the recorder: what the store does not take, after its retries, goes there, and
+//! [`fallback`] brings it back. It is a tracker of its own, called without this patience: it is local.
 
 mod breaker;
+pub(crate) mod fallback;
 mod guarded;
 
 /// A store that does as it is told.

@@ -157,6 +157,16 @@ fn a_failure_that_only_the_fallback_holds_is_caught_without_its_gap() {
 }
 
 #[test]
+fn a_fallback_that_forgets_before_the_store_has_it_is_caught() {
+    caught(Mutant::ForgetBeforeDrained, &["trace", "before"], |case| {
+        case.bad = true;
+        case.fallback = true;
+        case.on_store_failure = OnStoreFailure::Degrade;
+        case.storms = true;
+    });
+}
+
+#[test]
 fn an_old_eras_failure_that_hides_a_new_success_is_caught() {
     caught(Mutant::OldEraHides, &["era hides"], |case| {
         case.bad = true;

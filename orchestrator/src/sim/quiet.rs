@@ -104,7 +104,7 @@ impl Run {
         let World {
             kafka, laws, struck, ..
         } = &mut *world;
-        laws.at_quiescence(kafka, &self.sim.store, clean);
+        laws.at_quiescence(kafka, &self.sim.store, &self.sim.fallbacks, clean);
         Verdict {
             violations: std::mem::take(&mut laws.violations),
             history,

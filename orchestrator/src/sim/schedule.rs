@@ -183,6 +183,9 @@ impl Run {
             capture_on_failure_only: true,
             store_mark: 0,
         };
+        if let Some(fallback) = fallback.clone() {
+            spawn_local(crate::resilience::fallback::run(store.clone(), fallback));
+        }
         let (recorder, feedback) =
             Recorder::new(settings, Some(store), fallback, Handle::current(), clock.clone());
         let pool = PoolSettings {

@@ -145,7 +145,11 @@ impl FailureTracker for SimTracker {
                 .collect();
             format!("record {} {}", entries.join(", "), progress.join(", "))
         });
-        self.sim.world().laws.at_write(entries, progress);
+        // In a fallback a success says that the store has the failure: see `resilience::fallback`.
+        let delivered = |entry: &Entry| entry.version.outcome == tracker_api::Outcome::Succeeded;
+        if !self.is_fallback || !entries.iter().all(delivered) {
+            self.sim.world().laws.at_write(entries, progress);
+        }
         if self.sim.world().refuses && entries.iter().any(is_refused) {
             return Err(Error::new(
                 ErrorKind::Refused,

@@ -103,6 +103,10 @@ catalogue! {
         "Calls to the store that were sent again after an outage";
     PURGED: Kind::Counter, "orch_tracker_purged_total", "entries", ["kind"],
         "Entries that the retention has deleted: succeeded, resolved, or superseded by a newer era";
+    DRAINED: Kind::Counter, "orch_fallback_drained_total", "entries", [],
+        "Failures that were brought from the fallback into the store";
+    FALLBACK_HOLDS: Kind::Gauge, "orch_fallback_holds", "", [],
+        "1 while the fallback holds failures that the store has not taken yet";
     CIRCUIT: Kind::Gauge, "orch_circuit_state", "", ["state"],
         "1 for the state that the store's circuit breaker is in, 0 for the others";
     CIRCUIT_OPEN: Kind::Gauge, "orch_db_circuit_open", "", [],

@@ -1,7 +1,8 @@
 use std::time::Instant;
 
 use super::catalogue::{
-    CIRCUIT, CIRCUIT_OPEN, DEGRADED, PURGED, TRACKER_CALLS, TRACKER_RETRIES, TRACKER_TIME,
+    CIRCUIT, CIRCUIT_OPEN, DEGRADED, DRAINED, FALLBACK_HOLDS, PURGED, TRACKER_CALLS, TRACKER_RETRIES,
+    TRACKER_TIME,
 };
 
 /// One call to the store, counted when it ends; a call whose future is dropped counts as `cancelled`.
@@ -47,6 +48,16 @@ pub(crate) fn retried(operation: &'static str) {
 /// So many entries of a kind were purged.
 pub(crate) fn purged(kind: &'static str, count: u64) {
     PURGED.counter(&[("kind", kind)]).increment(count);
+}
+
+/// So many failures went from the fallback into the store.
+pub(crate) fn drained(count: u64) {
+    DRAINED.counter(&[]).increment(count);
+}
+
+/// Whether failures wait in the fallback.
+pub(crate) fn fallback_holds(holds: bool) {
+    FALLBACK_HOLDS.gauge(&[]).set(f64::from(u8::from(holds)));
 }
 
 /// The circuit breaker is in `state`: `closed`, `open` or `half_open`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tracker_api::{MemoryTracker, Outcome, Progress, RecordId};
 
 use super::{
-    Laws,
+    Laws, is_reliable,
     reading::{Noted, held, progress, show, source_of},
 };
 use crate::{
@@ -17,7 +17,13 @@ use crate::{
 
 impl Laws {
     /// Nothing moves any more, the store is well, and everything was reconciled once. `clean`: the store never failed.
-    pub(in crate::sim) fn at_quiescence(&mut self, kafka: &Kafka, store: &MemoryTracker, clean: bool) {
+    pub(in crate::sim) fn at_quiescence(
+        &mut self,
+        kafka: &Kafka,
+        store: &MemoryTracker,
+        fallbacks: &[MemoryTracker],
+        clean: bool,
+    ) {
         if kafka.has_open() {
             self.broken("I11", "a transaction is still open");
         }
@@ -48,6 +54,7 @@ impl Laws {
                 let gap = noted.has_gap(record.id.offset)
                     || row.is_some_and(|row| row.gaps.contains(record.id.offset));
                 self.check_entry(record, *next, noted.era, gap, store);
+                self.check_trace(record, noted.era, store, fallbacks);
                 // A store that was never told of this era, as `none` leaves it, shows the one it knows.
                 if row.is_some() || !self.rules.tracking.contains(&Tracking::None) {
                     self.check_reader(record, noted.era, &rows, store);
@@ -98,6 +105,34 @@ impl Laws {
                 "I3",
                 format!("the target holds records of {id}, which is not passed"),
             );
+        }
+    }
+
+    /// What was passed with a durable trace has one still: gaps excuse what a reader is told, not what is lost. And in the
+    /// end no failure waits in a fallback.
+    fn check_trace(
+        &mut self,
+        record: &SourceRecord,
+        era: u64,
+        store: &MemoryTracker,
+        fallbacks: &[MemoryTracker],
+    ) {
+        let id = &record.id;
+        let fact = self.facts.get(&(era, id.clone()));
+        let is_kept = |tracker: &MemoryTracker| {
+            held(tracker, id).is_some_and(|entry| entry.version.era == era && entry.failure.is_some())
+        };
+        let needs_one = fact.is_some_and(|fact| fact.failed && is_reliable(fact.tracking));
+        if needs_one && self.rules.dead_letter.is_none() && !is_kept(store) {
+            self.broken(
+                "trace",
+                format!(
+                    "{id} was passed as a failure of which the store has nothing, although it is well again"
+                ),
+            );
+        }
+        if fallbacks.iter().any(is_kept) {
+            self.broken("trace", format!("{id} still waits in a fallback"));
         }
     }
 
