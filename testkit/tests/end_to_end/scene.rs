@@ -18,6 +18,7 @@ use testkit::{
     reader::{self, Topic},
     seed::Seeder,
     service::Plan,
+    stores::Store,
 };
 
 pub(crate) const LONG: Duration = Duration::from_secs(90);
@@ -84,6 +85,13 @@ impl Scene {
             folder,
             _turn: turn,
         }
+    }
+
+    /// The same on a store, in topics and a group of that name.
+    pub(crate) fn on(store: Store, name: &str, partitions: i32, mix: Mix) -> Self {
+        let mut scene = Self::new(&format!("{name}-{store}"), partitions, mix);
+        scene.plan = scene.plan.on(store);
+        scene
     }
 
     pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
