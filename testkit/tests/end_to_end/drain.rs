@@ -185,6 +185,19 @@ fn the_demo_is_true_and_its_sabotage_is_found_by_name() {
     assert!(text.contains("produced 3 000 = enriched 2 9"), "{text}");
     assert!(text.contains("; lost 0; duplicated 0; out of order 0"), "{text}");
 
+    for store in Store::SERVERS {
+        let (code, text, errors) = demo(&["--records", "1000", "--store", &store.to_string()]);
+        assert_eq!(code, Some(0), "{text}{errors}");
+        assert!(text.contains(&format!("(db-strategy: {store})")), "{text}");
+        assert!(text.contains("; lost 0; duplicated 0; out of order 0"), "{text}");
+    }
+    let (code, _, errors) = demo(&["--store", "mysql"]);
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(
+        errors.contains("mysql") && errors.contains("postgres"),
+        "{errors}"
+    );
+
     let (code, text, errors) = demo(&["--records", "3000", "--sabotage", "drop-one"]);
     assert_eq!(code, Some(1), "{text}{errors}");
     let dropped = text

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use test_servers::Server;
 use testkit::{
     orders::{Mix, Order},
@@ -72,9 +73,9 @@ struct Stage {
 }
 
 impl Stage {
-    fn set(store: Store, outage: Outage, policy: &str) -> Self {
+    fn set(store: Store, outage: Outage, policy: &str, what: &str) -> Self {
         let server = Server::start(store.kind().unwrap()).unwrap();
-        let mut scene = Scene::new(&format!("{policy}-{store}-{outage}"), 3, MIX)
+        let mut scene = Scene::new(&format!("{what}-{store}-{outage}"), 3, MIX)
             .key("failure-mode", "skip-and-log")
             .key("on-store-failure", policy)
             .key("store-payload", "bytes")
@@ -102,15 +103,18 @@ impl Stage {
     fn flow(&mut self, lasting: Duration) {
         let begun = Instant::now();
         while begun.elapsed() < lasting {
-            self.orders.extend(self.scene.seed(100));
+            self.orders.extend(self.scene.seed(200));
             std::thread::sleep(Duration::from_millis(200));
         }
     }
 
     fn goes_away(&mut self, outage: Outage) {
         self.flow(Duration::from_secs(1));
+        let before = failing(&self.orders);
         outage.begin(&self.server);
         self.flow(OUTAGE);
+        let meanwhile = failing(&self.orders) - before;
+        assert!(meanwhile >= 10, "only {meanwhile} failures fall into the outage");
     }
 
     /// Kafka's side exact, and within the promised time every failure in the store, and nothing else.
@@ -150,7 +154,7 @@ impl Stage {
 
 /// Nothing waits for the store.
 fn degrade(store: Store, outage: Outage) {
-    let mut stage = Stage::set(store, outage, "degrade");
+    let mut stage = Stage::set(store, outage, "degrade", "degrade");
     stage.goes_away(outage);
     stage
         .service
@@ -161,9 +165,23 @@ fn degrade(store: Store, outage: Outage) {
     stage.comes_back(outage);
 }
 
+/// Service and store die one after the other: what the dead service kept, the next one brings.
+fn killed_meanwhile(store: Store, outage: Outage) {
+    let mut stage = Stage::set(store, outage, "degrade", "outlived");
+    stage.goes_away(outage);
+    stage
+        .service
+        .wait_drained(broker().bootstrap(), Duration::from_secs(30))
+        .unwrap();
+    stage.service.signal(Signal::KILL).unwrap();
+    stage.service.wait(LONG).unwrap();
+    stage.service = stage.scene.plan.start().unwrap();
+    stage.comes_back(outage);
+}
+
 /// A batch with a failure waits for the store.
 fn block(store: Store, outage: Outage) {
-    let mut stage = Stage::set(store, outage, "block");
+    let mut stage = Stage::set(store, outage, "block", "block");
     stage.goes_away(outage);
     let passed = stage.scene.dead_letters();
     assert!(
@@ -180,7 +198,12 @@ fn block(store: Store, outage: Outage) {
 macro_rules! outages {
     ($($module:ident $store:ident)+) => {
         $(mod $module {
-            use super::{Outage, Store, degrade};
+            use super::{Outage, Store, degrade, killed_meanwhile};
+
+            #[test]
+            fn killed_as_the_service_is_it_gets_what_the_dead_one_kept() {
+                killed_meanwhile(Store::$store, Outage::Killed);
+            }
 
             #[test]
             fn killed_it_holds_up_nothing_and_gets_every_failure_afterwards() {
