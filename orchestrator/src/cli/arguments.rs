@@ -4,7 +4,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::{
     config::Sources,
-    operate::command::{FailuresCommand, TrackerCommand},
+    operate::{command::FailuresCommand, store_command::TrackerCommand},
 };
 
 /// Reads records from Kafka, transforms them and writes the results inside one Kafka transaction: exactly once, with every
@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Config(ConfigCommand),
     /// Look at records that failed, and decide about them.
     #[command(subcommand)]
-    Failures(FailuresCommand),
+    Failures(Box<FailuresCommand>),
     /// Look at the tracker itself.
     #[command(subcommand)]
     Tracker(TrackerCommand),

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod exit;
+mod house;
 mod logging;
 mod show;
 
@@ -75,9 +76,16 @@ fn dispatch<T: Transform>(app: App<T>, cli: Cli) -> Exit {
         Command::Failures(command) => with_records(&app, &loaded, async |access| {
             command.run(access, &mut io::stdout(), &mut io::stderr()).await
         }),
-        Command::Tracker(command) => with_records(&app, &loaded, async |access| {
-            command.run(access, &mut io::stdout(), &mut io::stderr()).await
-        }),
+        Command::Tracker(command) => match house::of(&command) {
+            Some(work) => in_runtime(&app, &loaded, house::run(&app, &loaded, work)),
+            None => with_records(&app, &loaded, async |access| {
+                let settings = &loaded.settings;
+                let (store, keep) = (&settings.store.backend.name, &settings.retention);
+                command
+                    .run(access, store, keep, &mut io::stdout(), &mut io::stderr())
+                    .await
+            }),
+        },
     }
 }
 
@@ -87,11 +95,22 @@ fn with_records<T: Transform>(
     loaded: &Loaded,
     command: impl AsyncFnOnce(&Access) -> i32,
 ) -> Exit {
+    let settings = &loaded.settings;
+    in_runtime(app, loaded, async {
+        let open = || async { open(app, settings).await };
+        match Access::reach(&settings.data_dir, open).await {
+            Ok(access) => Exit::Code(command(&access).await),
+            Err(e) => Exit::Code(operate::command::report(&e, &mut io::stderr())),
+        }
+    })
+}
+
+/// Runs an operator's command, with its warnings and what goes wrong on stderr.
+fn in_runtime<T: Transform>(app: &App<T>, loaded: &Loaded, command: impl Future<Output = Exit>) -> Exit {
     logging(crate::config::LogFormat::Text, app.name(), "warn");
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");
     }
-    let settings = &loaded.settings;
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -103,13 +122,7 @@ fn with_records<T: Transform>(
             return Exit::Failed;
         }
     };
-    runtime.block_on(async {
-        let open = || async { open(app, settings).await };
-        match Access::reach(&settings.data_dir, open).await {
-            Ok(access) => Exit::Code(command(&access).await),
-            Err(e) => Exit::Code(operate::command::report(&e, &mut io::stderr())),
-        }
-    })
+    runtime.block_on(command)
 }
 
 /// The records of a store that no service holds.

@@ -41,6 +41,24 @@ pub struct Loaded {
     pub values: Vec<Shown>,
     /// What is odd, but no reason to stop.
     pub warnings: Vec<String>,
+    sections: Sections,
+}
+
+/// The sections of all backends, the one that is not configured included. May hold secrets.
+#[derive(Clone, Default)]
+struct Sections(BTreeMap<String, Section>);
+
+impl std::fmt::Debug for Sections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Loaded {
+    /// The section of a backend, by the backend's own name; empty if there is none.
+    pub(crate) fn section(&self, name: &str) -> Section {
+        self.sections.0.get(name).cloned().unwrap_or_default()
+    }
 }
 
 impl Sources {
@@ -122,6 +140,7 @@ impl Settings {
             values: shown(&written, &settings, &merged, registry),
             settings,
             warnings: report.warnings,
+            sections: Sections(sections),
         })
     }
 }

@@ -19,13 +19,16 @@ use tokio_util::sync::CancellationToken;
 use tracker_api::RecordId;
 
 use super::{Health, Info, serve::serve};
-use crate::operate::{Ask, Error, Kind, Listing, Operations, Position, Reconciled, Resolve, Shown};
+use crate::operate::{
+    About, Ask, Error, Exported, Grouped, Kind, Listing, Many, Operations, Position, ProgressLine, Purge,
+    Reconciled, Resolve, Settled, Shown, Verb,
+};
 
 /// The socket's name in the data directory.
 pub const SOCKET: &str = "control.sock";
 
 /// The longest body of a request.
-const BODY: usize = 64 * 1024;
+const BODY: usize = 256 * 1024;
 
 /// The control socket: what the command line asks. Bound when made, removed when served to its end.
 #[derive(Debug)]
@@ -99,6 +102,13 @@ fn router(served: Served) -> Router {
         .route("/v1/failures/{id}", get(show))
         .route("/v1/failures/{id}/retry", post(retry))
         .route("/v1/failures/{id}/skip", post(skip))
+        .route("/v1/groups", get(groups))
+        .route("/v1/discard", post(discard))
+        .route("/v1/restore", post(restore))
+        .route("/v1/purge", post(purge))
+        .route("/v1/tracker", get(about))
+        .route("/v1/export", get(export))
+        .route("/v1/export/progress", get(raw_progress))
         .route("/v1/progress", get(progress))
         .route("/v1/reconcile", post(reconcile))
         .layer(middleware::from_fn(short))
@@ -180,6 +190,60 @@ async fn skip(
 ) -> Answer<Shown> {
     let Json(resolve) = body.map_err(|error| invalid(error.body_text()))?;
     Ok(Json(served.operations.skip(&record(&id)?, &resolve).await?))
+}
+
+async fn groups(
+    State(served): State<Served>,
+    ask: Result<Query<Ask>, axum::extract::rejection::QueryRejection>,
+) -> Answer<Vec<Grouped>> {
+    let Query(ask) = ask.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.groups(&ask).await?))
+}
+
+async fn settle(served: Served, verb: Verb, body: Result<Json<Many>, JsonRejection>) -> Answer<Vec<Settled>> {
+    let Json(many) = body.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.settle(verb, &many).await?))
+}
+
+async fn discard(
+    State(served): State<Served>,
+    body: Result<Json<Many>, JsonRejection>,
+) -> Answer<Vec<Settled>> {
+    settle(served, Verb::Discard, body).await
+}
+
+async fn restore(
+    State(served): State<Served>,
+    body: Result<Json<Many>, JsonRejection>,
+) -> Answer<Vec<Settled>> {
+    settle(served, Verb::Restore, body).await
+}
+
+async fn purge(State(served): State<Served>, body: Result<Json<Purge>, JsonRejection>) -> Answer<u64> {
+    let Json(purge) = body.map_err(|error| invalid(error.body_text()))?;
+    Ok(Json(served.operations.purge(&purge).await?))
+}
+
+async fn about(State(served): State<Served>) -> Answer<About> {
+    Ok(Json(served.operations.about().await?))
+}
+
+#[derive(Deserialize)]
+struct Behind {
+    after: Option<String>,
+}
+
+async fn export(
+    State(served): State<Served>,
+    behind: Result<Query<Behind>, axum::extract::rejection::QueryRejection>,
+) -> Answer<Exported> {
+    let Query(behind) = behind.map_err(|error| invalid(error.body_text()))?;
+    let after = behind.after.as_deref().map(record).transpose()?;
+    Ok(Json(served.operations.export(after).await?))
+}
+
+async fn raw_progress(State(served): State<Served>) -> Answer<Vec<ProgressLine>> {
+    Ok(Json(served.operations.raw_progress().await?))
 }
 
 async fn progress(State(served): State<Served>) -> Answer<Vec<Position>> {

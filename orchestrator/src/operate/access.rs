@@ -12,12 +12,14 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 use tokio_util::task::AbortOnDropHandle;
-use tracker_api::RecordId;
+use tracker_api::{Entry, Progress, RecordId};
 
 use super::{
-    ask::{Ask, Listing, Resolve},
+    ask::{Ask, Listing, Many, Purge, Resolve, Settled, Verb},
     data_dir::DataDir,
     error::{Error, Kind, Result},
+    lines::ProgressLine,
+    many::{About, Exported, Grouped},
     operations::{Operations, Reconciled},
     shown::{Position, Shown},
 };
@@ -106,6 +108,34 @@ impl Access {
         }
     }
 
+    pub(super) async fn groups(&self, ask: &Ask) -> Result<Vec<Grouped>> {
+        match self {
+            Self::Service(client) => client.get(&format!("/v1/groups?{}", asked(ask)?)).await,
+            Self::Store(operations, _) => operations.groups(ask).await,
+        }
+    }
+
+    pub(super) async fn settle(&self, verb: Verb, many: &Many) -> Result<Vec<Settled>> {
+        match self {
+            Self::Service(client) => client.post(&format!("/v1/{}", verb.word()), many).await,
+            Self::Store(operations, _) => operations.settle(verb, many).await,
+        }
+    }
+
+    pub(super) async fn purge(&self, purge: &Purge) -> Result<u64> {
+        match self {
+            Self::Service(client) => client.post("/v1/purge", purge).await,
+            Self::Store(operations, _) => operations.purge(purge).await,
+        }
+    }
+
+    pub(super) async fn about(&self) -> Result<About> {
+        match self {
+            Self::Service(client) => client.get("/v1/tracker").await,
+            Self::Store(operations, _) => operations.about().await,
+        }
+    }
+
     pub(super) async fn progress(&self) -> Result<Vec<Position>> {
         match self {
             Self::Service(client) => client.get("/v1/progress").await,
@@ -119,6 +149,19 @@ impl Access {
             Self::Store(operations, _) => operations.reconcile().await,
         }
     }
+}
+
+/// A request's query: each field of what is asked that is set.
+fn asked(ask: &Ask) -> Result<String> {
+    let fields = serde_json::to_value(ask).map_err(|error| unreadable(&error))?;
+    let fields = fields.as_object().into_iter().flatten();
+    let pairs: Vec<String> = fields
+        .map(|(name, value)| match value {
+            serde_json::Value::String(text) => format!("{name}={}", encoded(text)),
+            other => format!("{name}={other}"),
+        })
+        .collect();
+    Ok(pairs.join("&"))
 }
 
 #[derive(Deserialize)]
@@ -144,24 +187,21 @@ impl Client {
     }
 
     async fn list(&self, ask: &Ask) -> Result<Listing> {
-        let status = serde_json::to_value(ask.status).map_err(|error| unreadable(&error))?;
-        let mut query = format!(
-            "status={}&limit={}",
-            status.as_str().unwrap_or_default(),
-            ask.limit
-        );
-        let partition = ask.partition.map(|number| number.to_string());
-        for (name, value) in [
-            ("topic", &ask.topic),
-            ("partition", &partition),
-            ("class", &ask.class),
-            ("after", &ask.after),
-        ] {
-            if let Some(value) = value {
-                query.push_str(&format!("&{name}={}", encoded(value)));
-            }
-        }
-        self.get(&format!("/v1/failures?{query}")).await
+        self.get(&format!("/v1/failures?{}", asked(ask)?)).await
+    }
+
+    /// Entries as they are held, in order of record, behind `after`; and whether there are more.
+    pub(super) async fn export(&self, after: Option<&RecordId>) -> Result<(Vec<Entry>, bool)> {
+        let after = after
+            .map(|id| format!("?after={}", encoded(&id.to_string())))
+            .unwrap_or_default();
+        let page: Exported = self.get(&format!("/v1/export{after}")).await?;
+        Ok((page.entries.into_iter().map(Entry::from).collect(), page.more))
+    }
+
+    pub(super) async fn raw_progress(&self) -> Result<Vec<Progress>> {
+        let rows: Vec<ProgressLine> = self.get("/v1/export/progress").await?;
+        Ok(rows.into_iter().map(Progress::from).collect())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

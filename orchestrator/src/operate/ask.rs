@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
-use tracker_api::{Cursor, Entry, Order, Outcome, Partition, Query, RecordId, Status, Timestamp};
+use tracker_api::{Cursor, Order, Partition, Purgeable, Query, RecordId, Status, Timestamp};
 
 use super::{
     error::{Error, Kind, Result},
+    lines::unhex,
     shown::Shown,
 };
 
@@ -18,9 +19,30 @@ pub struct Ask {
     /// Only of this partition of the topic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<i32>,
+    /// Only from this offset on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_offset: Option<i64>,
+    /// Only below this offset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_offset: Option<i64>,
+    /// Only with this key: text, or `0x` and hexadecimal digits. Known only of records whose bytes are kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Only of this error class.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// Only with this cause: the 16 hexadecimal digits of a group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// Only what first failed at this time or later, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// Only what first failed before this time, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+    /// Only with this text in the message; of A to Z, upper and lower case are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// At most so many; 0 means 50, more than 200 means 200.
     pub limit: usize,
     /// Where the last page ended.
@@ -66,7 +88,7 @@ pub struct Listing {
     pub next: Option<String>,
 }
 
-/// What to decide about a blocking record.
+/// Who decides what about a record, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resolve {
@@ -99,53 +121,131 @@ impl Resolve {
     }
 }
 
+/// What to decide about many failed records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Nobody wants them any more.
+    Discard,
+    /// What was decided about them is taken back: they are open again.
+    Restore,
+}
+
+impl Verb {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Discard => "discard",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// A decision about many records; at most [`Many::MOST`] in one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Many {
+    /// The records, each with the revision that was seen; none takes whatever is held now.
+    pub records: Vec<(String, Option<u64>)>,
+    /// Who and why.
+    pub resolve: Resolve,
+}
+
+impl Many {
+    /// Records in one request.
+    pub const MOST: usize = 500;
+}
+
+/// What became of one of many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The record.
+    pub id: String,
+    /// Whether the decision took.
+    pub done: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Whether somebody else was faster.
+    #[serde(default)]
+    pub changed: bool,
+}
+
+/// What to delete: entries of one kind that were written before a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Purge {
+    /// The kind.
+    pub what: Purgeable,
+    /// Milliseconds since 1970.
+    pub before: i64,
+    /// Only count them.
+    pub dry_run: bool,
+}
+
 impl Ask {
     pub(super) fn query(&self) -> Result<Query> {
+        let invalid = |what: &str| Error::new(Kind::Invalid, what);
         let partition = match (&self.topic, self.partition) {
             (Some(topic), Some(number)) => Some(Partition::new(topic.as_str(), number)),
-            (None, Some(_)) => return Err(Error::new(Kind::Invalid, "a partition needs its topic")),
+            (None, Some(_)) => return Err(invalid("a partition needs its topic")),
             (_, None) => None,
         };
-        let after = self.after.as_deref().map(read_cursor).transpose()?;
+        let key = match self.key.as_deref() {
+            None => None,
+            Some(key) => Some(match key.strip_prefix("0x") {
+                Some(digits) => unhex(digits)
+                    .ok_or_else(|| invalid("behind `0x` a key is pairs of hexadecimal digits"))?,
+                None => key.as_bytes().to_vec(),
+            }),
+        };
+        let fingerprint =
+            match self.fingerprint.as_deref() {
+                None => None,
+                Some(digits) => {
+                    let read = u64::from_str_radix(digits, 16).ok();
+                    Some(read.ok_or_else(|| {
+                        invalid("a fingerprint has 16 hexadecimal digits, as a group shows it")
+                    })?)
+                }
+            };
+        let between = |from: Option<i64>, to: Option<i64>| match (from, to) {
+            (None, None) => None,
+            (from, to) => Some(from.unwrap_or(i64::MIN)..to.unwrap_or(i64::MAX)),
+        };
+        let first_failed = between(self.since, self.until);
         Ok(Query {
+            topic: self.topic.as_deref().map(Into::into),
             partition,
-            outcomes: match self.status {
-                Seen::Unresolved => vec![Outcome::Failing, Outcome::Failed],
-                Seen::Blocking | Seen::Failing => vec![Outcome::Failing],
-                Seen::Received => vec![Outcome::Received],
-                Seen::Succeeded => vec![Outcome::Succeeded],
-                Seen::All => Vec::new(),
-                _ => vec![Outcome::Failed],
-            },
+            offsets: between(self.from_offset, self.to_offset),
+            statuses: self.status.statuses(),
             class: self.class.clone(),
+            fingerprint,
+            key: key.map(Into::into),
+            first_failed: first_failed.map(|within| Timestamp(within.start)..Timestamp(within.end)),
+            text: self.text.clone(),
             order: Order::NewestFirst,
-            after,
+            after: self.after.as_deref().map(read_cursor).transpose()?,
             limit: super::operations::STORE_PAGE,
             ..Query::default()
         })
     }
+}
 
-    pub(super) fn wants(&self, entry: &Entry) -> bool {
-        let status = Status::of(entry);
-        self.topic
-            .as_deref()
-            .is_none_or(|topic| topic == &*entry.id.partition.topic)
-            && match self.status {
-                Seen::Unresolved => matches!(
-                    status,
-                    Status::Open | Status::Blocking | Status::Failing | Status::Replaying
-                ),
-                Seen::Open => status == Status::Open,
-                Seen::Blocking => status == Status::Blocking,
-                Seen::Failing => status == Status::Failing,
-                Seen::Skipped => status == Status::Skipped,
-                Seen::Replaying => status == Status::Replaying,
-                Seen::Replayed => status == Status::Replayed,
-                Seen::Discarded => status == Status::Discarded,
-                Seen::Received => status == Status::Received,
-                Seen::Succeeded => status == Status::Succeeded,
-                Seen::All => true,
-            }
+impl Seen {
+    /// What a store is asked for; empty means all.
+    fn statuses(self) -> Vec<Status> {
+        match self {
+            Self::Unresolved => vec![Status::Open, Status::Blocking, Status::Failing, Status::Replaying],
+            Self::Open => vec![Status::Open],
+            Self::Blocking => vec![Status::Blocking],
+            Self::Failing => vec![Status::Failing],
+            Self::Skipped => vec![Status::Skipped],
+            Self::Replaying => vec![Status::Replaying],
+            Self::Replayed => vec![Status::Replayed],
+            Self::Discarded => vec![Status::Discarded],
+            Self::Received => vec![Status::Received],
+            Self::Succeeded => vec![Status::Succeeded],
+            Self::All => Vec::new(),
+        }
     }
 }
 

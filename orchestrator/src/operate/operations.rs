@@ -8,6 +8,7 @@ use tracker_api::{
 use super::{
     ask::{Ask, Listing, Resolve, write_cursor},
     error::{Error, Kind, Result},
+    many::Grouped,
     shown::{Position, Shown},
 };
 use crate::reconcile::{Report, visible};
@@ -71,7 +72,7 @@ impl Operations {
         self
     }
 
-    fn tracker(&self) -> Result<&dyn FailureTracker> {
+    pub(super) fn tracker(&self) -> Result<&dyn FailureTracker> {
         self.tracker.as_deref().ok_or_else(|| {
             Error::new(
                 Kind::NoTracker,
@@ -98,7 +99,7 @@ impl Operations {
             let page = tracker.list(&query).await?;
             let mut entries = page.entries.into_iter().peekable();
             while let Some(entry) = entries.next() {
-                let Some(entry) = visible(entry, &progress).filter(|entry| ask.wants(entry)) else {
+                let Some(entry) = visible(entry, &progress) else {
                     continue;
                 };
                 failures.push(Shown::of(&entry, false));
@@ -147,6 +148,16 @@ impl Operations {
         self.resolve(id, Decision::Skip, resolve).await
     }
 
+    /// Failures by cause, the most frequent first.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn groups(&self, ask: &Ask) -> Result<Vec<Grouped>> {
+        let groups = self.tracker()?.groups(&ask.query()?).await?;
+        Ok(groups.iter().map(Grouped::of).collect())
+    }
+
     /// How far each partition has come.
     ///
     /// # Errors
@@ -173,7 +184,7 @@ impl Operations {
         }
     }
 
-    async fn held(&self, id: &RecordId) -> Result<Entry> {
+    pub(super) async fn held(&self, id: &RecordId) -> Result<Entry> {
         let tracker = self.tracker()?;
         let progress = tracker.progress().await?;
         let held = tracker
@@ -236,7 +247,7 @@ impl Operations {
     }
 }
 
-fn changed(id: &RecordId) -> Error {
+pub(super) fn changed(id: &RecordId) -> Error {
     Error::new(
         Kind::Conflict,
         format!("{id} has changed meanwhile: look at it again, then repeat"),

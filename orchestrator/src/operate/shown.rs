@@ -222,7 +222,7 @@ pub(super) fn word(decision: &Decision) -> &'static str {
 }
 
 /// A time that no calendar holds is shown as its edge.
-fn time(of: tracker_api::Timestamp) -> Timestamp {
+pub(super) fn time(of: tracker_api::Timestamp) -> Timestamp {
     let edge = if of.0 < 0 { Timestamp::MIN } else { Timestamp::MAX };
     Timestamp::from_millisecond(of.0).unwrap_or(edge)
 }

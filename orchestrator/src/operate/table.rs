@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use tracker_api::Status;
 
 use super::{
-    ask::Listing,
+    ask::{Listing, Settled, Verb},
+    house::Compared,
+    many::{About, Grouped},
     operations::Reconciled,
     shown::{Bytes, Payload, Position, Shown},
 };
@@ -219,6 +221,94 @@ pub(super) fn reconciled(of: &[Reconciled]) -> String {
             partition.report.failed.to_string(),
             partition.report.unknown.to_string(),
         ]);
+    }
+    columns(&rows)
+}
+
+pub(super) fn groups(of: &[Grouped]) -> String {
+    let mut rows = vec![row([
+        "COUNT",
+        "FIRST",
+        "LAST",
+        "CLASS",
+        "FINGERPRINT",
+        "SAMPLE",
+        "MESSAGE",
+    ])];
+    for group in of {
+        rows.push(vec![
+            group.count.to_string(),
+            time(group.first),
+            time(group.last),
+            short(&group.class, 32),
+            group.fingerprint.clone(),
+            escape(&group.sample),
+            short(&group.message, 60),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// What did not take, and how many did.
+pub(super) fn settled(verb: Verb, of: &[Settled]) -> String {
+    let done = of.iter().filter(|settled| settled.done).count();
+    let word = match verb {
+        Verb::Discard => "discarded",
+        Verb::Restore => "opened again",
+    };
+    let mut text = format!("{word}: {done} of {}\n", of.len());
+    for other in of.iter().filter(|settled| !settled.done) {
+        let why = other.why.as_deref().unwrap_or("-");
+        let _ = writeln!(text, "{}: {}", escape(&other.id), escape(why));
+    }
+    text
+}
+
+pub(super) fn compared(of: &Compared, left: &str, right: &str) -> String {
+    let mut rows = vec![row(["STORE", "ENTRIES", "PARTITIONS", "SHA-256"])];
+    for (name, (entries, partitions), hash) in [
+        (left, of.left, &of.left_sha256),
+        (right, of.right, &of.right_sha256),
+    ] {
+        rows.push(vec![
+            escape(name),
+            entries.to_string(),
+            partitions.to_string(),
+            hash.clone(),
+        ]);
+    }
+    let mut text = columns(&rows);
+    if of.is_same() {
+        let _ = writeln!(text, "identical: {} entries", of.left.0);
+        return text;
+    }
+    let _ = writeln!(text, "different in {} places:", of.differences);
+    for id in &of.differing {
+        let _ = writeln!(text, "  {}", escape(id));
+    }
+    if of.differences > of.differing.len() as u64 {
+        text.push_str("  …\n");
+    }
+    text
+}
+
+pub(super) fn about(of: &About, store: &str) -> String {
+    let answers = match &of.answers {
+        Ok(()) => "yes".to_owned(),
+        Err(why) => format!("no: {}", escape(why)),
+    };
+    let mut rows = vec![
+        row(["store", store]),
+        row(["answers", &answers]),
+        row(["partitions", &of.partitions.to_string()]),
+        row(["failed, at least", &of.failed.to_string()]),
+        row(["succeeded, at least", &of.succeeded.to_string()]),
+    ];
+    for risk in &of.risks {
+        rows.push(row([
+            "risk",
+            &format!("{}: {}", escape(&risk.name), escape(&risk.what)),
+        ]));
     }
     columns(&rows)
 }

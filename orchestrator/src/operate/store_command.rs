@@ -1,0 +1,363 @@
+//! The commands `tracker …`: what is done with the store itself.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use tracker_api::Purgeable;
+
+use super::{
+    access::Access,
+    ask,
+    command::{Format, moment, print, print_all, report},
+    error::{Error, Kind, Result},
+    house::{self, Compared, Moved, Side},
+    table,
+};
+
+/// Look at the tracker itself.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TrackerCommand {
+    /// Settle what a crash left in doubt, by reading Kafka.
+    #[command(after_help = "Examples:\n  tracker reconcile\n  tracker reconcile -o json")]
+    Reconcile(Plain),
+    /// Show how far each partition has come, as far as the store knows.
+    #[command(after_help = "Examples:\n  tracker progress\n  tracker progress -o ndjson")]
+    Progress(Plain),
+    /// Show whether the store answers, what it cannot promise, and how much it was told.
+    #[command(after_help = "Examples:\n  tracker info\n  tracker info -o json")]
+    Info(Plain),
+    /// Delete what is finished and old, as the service does by itself. Never an open failure.
+    #[command(
+        after_help = "Examples:\n  tracker purge --dry-run\n  tracker purge --resolved-before 7d --yes"
+    )]
+    Purge(Purging),
+    /// Copy everything from one store into another, or into a file, and compare the two.
+    #[command(
+        after_help = "Examples:\n  tracker copy --from rocksdb --to postgres\n  tracker copy --from postgres --to ndjson:backup.ndjson"
+    )]
+    Copy(Moving),
+    /// Say whether two stores, or a store and a file, hold the same.
+    #[command(
+        after_help = "Examples:\n  tracker verify --from rocksdb --to postgres\n  tracker verify --from redis --to ndjson:backup.ndjson"
+    )]
+    Verify(Moving),
+    /// Make or renew the tables of the configured store, where it has any. For a service whose own role may not.
+    #[command(
+        after_help = "Examples:\n  tracker migrate\n  tracker migrate --set postgres.username=owner --set postgres.password=…"
+    )]
+    Migrate,
+}
+
+/// A command that needs nothing but a format.
+#[derive(Clone, Debug, Args)]
+pub struct Plain {
+    /// What to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// `tracker purge`.
+#[derive(Clone, Debug, Args)]
+pub struct Purging {
+    /// Delete entries that succeeded before: a time, or so long ago (1d). By default what `retention.succeeded` says.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub succeeded_before: Option<Timestamp>,
+    /// Delete failures that were decided about, and what a reset left behind, written before. By default what
+    /// `retention.resolved` says.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub resolved_before: Option<Timestamp>,
+    /// Only count.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// `tracker copy` and `tracker verify`.
+#[derive(Clone, Debug, Args)]
+pub struct Moving {
+    /// A store by its name in the configuration, or `ndjson:FILE` (`ndjson:-` is standard input).
+    #[arg(long, value_name = "STORE")]
+    pub from: String,
+    /// Another store, or `ndjson:FILE` (`ndjson:-` is standard output).
+    #[arg(long, value_name = "STORE")]
+    pub to: String,
+    /// What to print.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+impl TrackerCommand {
+    /// Runs one that works on the configured store. Copy, verify and migrate open stores of their own: see [`copy`],
+    /// [`verify`].
+    pub async fn run(
+        self,
+        access: &Access,
+        store: &str,
+        retention: &crate::config::Retention,
+        out: &mut impl Write,
+        err: &mut impl Write,
+    ) -> i32 {
+        let done = match self {
+            Self::Reconcile(plain) => match access.reconcile().await {
+                Ok(done) => print_all(out, plain.output, &done, |_| table::reconciled(&done)),
+                Err(error) => Err(error),
+            },
+            Self::Progress(plain) => match access.progress().await {
+                Ok(positions) if positions.is_empty() => {
+                    Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+                }
+                Ok(positions) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
+                Err(error) => Err(error),
+            },
+            Self::Info(plain) => match access.about().await {
+                Ok(about) => {
+                    let away = about.answers.is_err();
+                    let printed = print(out, plain.output, &about, |_| table::about(&about, store));
+                    if away && printed.is_ok() {
+                        return 69;
+                    }
+                    printed
+                }
+                Err(error) => Err(error),
+            },
+            Self::Purge(purging) => return purging.run(access, retention, out, err).await,
+            Self::Copy(_) | Self::Verify(_) | Self::Migrate => {
+                Err(Error::new(Kind::Failed, "this command opens stores of its own"))
+            }
+        };
+        done.map_or_else(|error| report(&error, err), |()| 0)
+    }
+}
+
+impl Purging {
+    async fn run(
+        &self,
+        access: &Access,
+        retention: &crate::config::Retention,
+        out: &mut impl Write,
+        err: &mut impl Write,
+    ) -> i32 {
+        let now = Timestamp::now().as_millisecond();
+        let before = |asked: Option<Timestamp>, keep: Option<Duration>| {
+            let by_age = || Some(now.saturating_sub(i64::try_from(keep?.as_millis()).unwrap_or(i64::MAX)));
+            asked.map(Timestamp::as_millisecond).or_else(by_age)
+        };
+        let resolved = before(self.resolved_before, retention.resolved);
+        let wanted = [
+            (
+                Purgeable::Succeeded,
+                "succeeded",
+                before(self.succeeded_before, retention.succeeded),
+            ),
+            (Purgeable::Resolved, "resolved", resolved),
+            (Purgeable::Superseded, "superseded", resolved),
+        ];
+        if !self.dry_run && !self.yes && !io::stdin().is_terminal() {
+            let _ = writeln!(
+                err,
+                "nobody can be asked here: say --yes, or --dry-run to only count"
+            );
+            return 2;
+        }
+        let mut counts = Vec::new();
+        for dry_run in [true, false] {
+            if !dry_run && (self.dry_run || counts.iter().all(|(_, count)| *count == 0)) {
+                break;
+            }
+            if !dry_run && !self.yes && !confirmed(&counts, err) {
+                let _ = writeln!(err, "nothing was done");
+                return 2;
+            }
+            // With --yes there is nothing to show first.
+            if dry_run && self.yes && !self.dry_run {
+                counts = wanted.iter().map(|(_, name, _)| (*name, 1)).collect();
+                continue;
+            }
+            counts.clear();
+            for (what, name, before) in wanted {
+                let Some(before) = before else { continue };
+                match all(
+                    access,
+                    ask::Purge {
+                        what,
+                        before,
+                        dry_run,
+                    },
+                )
+                .await
+                {
+                    Ok(count) => counts.push((name, count)),
+                    Err(error) => return report(&error, err),
+                }
+            }
+        }
+        let word = if self.dry_run { "would go" } else { "gone" };
+        for (name, count) in counts {
+            let _ = writeln!(out, "{name:<11}{count:>10} {word}");
+        }
+        0
+    }
+}
+
+async fn all(access: &Access, purge: ask::Purge) -> Result<u64> {
+    let mut gone = 0;
+    loop {
+        let more = access.purge(&purge).await?;
+        gone += more;
+        if more == 0 || purge.dry_run {
+            return Ok(gone);
+        }
+    }
+}
+
+fn confirmed(counts: &[(&str, u64)], err: &mut impl Write) -> bool {
+    let total: u64 = counts.iter().map(|(_, count)| count).sum();
+    let list: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    let _ = write!(
+        err,
+        "This deletes {} for good. Type {total} to go on: ",
+        list.join(", ")
+    )
+    .and_then(|()| err.flush());
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).is_ok() && answer.trim() == total.to_string()
+}
+
+/// Shows how far a move has come: a bar on a terminal, else a line every few seconds. On stderr.
+struct Bar {
+    bar: Option<ProgressBar>,
+    told: Instant,
+    what: &'static str,
+}
+
+impl Bar {
+    fn new(what: &'static str) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(1_000);
+            let style = ProgressStyle::with_template(
+                "{msg} [{bar:30}] {percent:>3} %  {elapsed} of about {duration}",
+            );
+            bar.set_style(
+                style
+                    .unwrap_or_else(|_| ProgressStyle::default_bar())
+                    .progress_chars("=> "),
+            );
+            bar
+        });
+        Self {
+            bar,
+            told: Instant::now(),
+            what,
+        }
+    }
+
+    fn seen(&mut self, entries: u64, share: Option<f64>) {
+        let what = self.what;
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{what} {entries} entries"));
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is between 0 and 1000"
+            )]
+            bar.set_position((share.unwrap_or(0.0).clamp(0.0, 1.0) * 1_000.0) as u64);
+        } else if self.told.elapsed() >= Duration::from_secs(5) {
+            self.told = Instant::now();
+            let share = share.map_or_else(String::new, |share| format!(", {:.0} %", share * 100.0));
+            eprintln!("{what} {entries} entries{share}");
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// Copies, then compares. Exit code 0 when both sides hold the same afterwards, 4 when not.
+pub(crate) async fn copy(
+    moving: &Moving,
+    (from, to): (&Side, &Side),
+    checkpoint: &std::path::Path,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> i32 {
+    let mut bar = Bar::new("copied");
+    let moved = house::copy(from, to, checkpoint, |entries, share| bar.seen(entries, share)).await;
+    bar.end();
+    let moved = match moved {
+        Ok(moved) => moved,
+        Err(error) => return report(&error, err),
+    };
+    told(&moved, err);
+    // What went to standard output, or came from standard input, cannot be read once more.
+    let streams = [&moving.from, &moving.to].iter().any(|name| name.ends_with(":-"));
+    if streams {
+        let _ = writeln!(
+            err,
+            "copied {} entries and the progress of {} partitions",
+            moved.entries, moved.progress
+        );
+        return if moved.refused.is_empty() { 0 } else { 4 };
+    }
+    match compare(moving, from, to, out).await {
+        Ok(found) if found.is_same() => 0,
+        Ok(_) => {
+            let _ = writeln!(
+                err,
+                "The two differ: the target held more, or one was written to meanwhile. Once the service has stopped, copy again: what is there already costs little."
+            );
+            4
+        }
+        Err(error) => report(&error, err),
+    }
+}
+
+fn told(moved: &Moved, err: &mut impl Write) {
+    if moved.resumed {
+        let _ = writeln!(err, "An earlier copy that did not end was gone on with.");
+    }
+    for (what, ids) in [
+        ("taken without its bytes", &moved.stripped),
+        ("refused", &moved.refused),
+    ] {
+        for id in ids {
+            let _ = writeln!(err, "{}: {what}", table::escape(id));
+        }
+    }
+}
+
+/// Compares. Exit code 0 when both sides hold the same, 1 when not.
+pub(crate) async fn verify(
+    moving: &Moving,
+    (from, to): (&Side, &Side),
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> i32 {
+    match compare(moving, from, to, out).await {
+        Ok(found) => i32::from(!found.is_same()),
+        Err(error) => report(&error, err),
+    }
+}
+
+async fn compare(moving: &Moving, from: &Side, to: &Side, out: &mut impl Write) -> Result<Compared> {
+    let mut bar = Bar::new("compared");
+    let found = house::compare(from, to, |entries, share| bar.seen(entries, share)).await;
+    bar.end();
+    let found = found?;
+    print(out, moving.output, &found, |_| {
+        table::compared(&found, &moving.from, &moving.to)
+    })?;
+    Ok(found)
+}
