@@ -12,13 +12,15 @@ export CARGO_TERM_COLOR ?= auto
 
 deny = cargo deny --workspace --locked check bans licenses sources
 
-.PHONY: help setup tools build demo test lint bench deny clean
+.PHONY: help setup tools build demo test test-all lint bench deny clean
 
 help: ## lists these targets
 	@echo 'make demo                       see it work: broker, orders, service, verdict by ids'
 	@echo "make demo ARGS='--keep'         … and leave broker and service running"
+	@echo "make demo ARGS='--store postgres'  … on PostgreSQL (mongo, redis, memory; rocksdb if not said)"
 	@echo "make demo ARGS='--sabotage drop-one'  … and see the verdict notice a lost order (exit 1)"
 	@echo 'make test                       everything that CI runs'
+	@echo 'make test-all                   the same, and the whole matrix of outages'
 	@echo 'make bench                      the service against a bare loop of librdkafka: docs/performance.md'
 	@echo 'make setup | build | lint | deny | clean'
 	@echo 'Build output and Kafka are kept in $(cache)'
@@ -33,7 +35,8 @@ tools:
 build: tools ## the service and the test kit
 	@scripts/build build --locked --bins -p orders-orchestrator -p testkit
 
-demo: build ## ARGS='--records 20000 --seed 7 --keep --sabotage drop-one'
+demo: build ## ARGS='--store postgres --records 20000 --seed 7 --keep --sabotage drop-one'
+	@$(if $(filter postgres mongo mongodb redis,$(subst =, ,$(ARGS))),scripts/setup stores)
 	@exec "$$CARGO_TARGET_DIR/debug/testkit" demo $(ARGS)
 
 lint: tools ## format, clippy, boundaries, documentation
@@ -54,6 +57,9 @@ test: setup lint ## everything: also unit, conformance, simulation, end to end o
 	@scripts/build build --locked --workspace --all-targets
 	@echo '[7/7] tests: about ten minutes; the longest are the simulation and those on a real broker'
 	@scripts/build test --locked --workspace --no-fail-fast
+
+test-all: export TEST_ALL := 1
+test-all: test ## make test with every store waited for in every outage
 
 bench: tools ## ARGS='--records 300000 --rounds 5 --lanes 1 --lanes 2 --batch 2000 --batch 5000'
 	@echo 'An optimised build of its own; the first one compiles RocksDB again, which takes minutes.'

@@ -13,6 +13,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use test_servers::Server;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
     reader::Progress,
     seed::Seeder,
     service::{Plan, Service, sum},
+    stores::Store,
 };
 
 /// What the demo is asked for.
@@ -35,7 +37,10 @@ pub struct Options {
     /// Which orders: the same seed makes the same ones
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Leaves broker and service running until Ctrl-C, and says how to look around
+    /// Where failures are kept: rocksdb, postgres, mongo, redis or memory; a server is started for it
+    #[arg(long, default_value_t = Store::Rocksdb)]
+    store: Store,
+    /// Leaves broker, store and service running until Ctrl-C, and says how to look around
     #[arg(long)]
     keep: bool,
     /// Breaks the service on purpose, to see that the verdict notices: exit code 1
@@ -94,6 +99,8 @@ fn interrupted() -> Result<Arc<AtomicBool>> {
 /// Where the demo plays.
 struct Stage {
     broker: Option<Broker>,
+    /// What the store needs; gone with the stage.
+    server: Option<Server>,
     plan: Plan,
     /// The order that a sabotage drops.
     victim: Option<String>,
@@ -117,6 +124,7 @@ impl Stage {
             );
             (started.bootstrap().to_owned(), String::new())
         };
+        let server = start_server(options.store)?;
         let mut plan = Plan {
             group: format!("{prefix}orders-demo"),
             source: format!("{prefix}orders"),
@@ -127,6 +135,7 @@ impl Stage {
         }
         .key("failure-mode", "skip-and-log")
         .key("store-payload", "text")
+        .on_server(options.store, server.as_ref())
         .key("concurrency", "2");
         for (topic, partitions) in [(&plan.source, 6), (&plan.target, 6), (&plan.priority, 6)] {
             admin::create_topic(&bootstrap, topic, partitions, &[])?;
@@ -145,7 +154,12 @@ impl Stage {
             plan.faults = Some(file);
             println!("sabotage the output of one good order will be forgotten");
         }
-        Ok(Self { broker, plan, victim })
+        Ok(Self {
+            broker,
+            server,
+            plan,
+            victim,
+        })
     }
 
     fn topics(&self) -> Vec<&str> {
@@ -160,7 +174,7 @@ impl Stage {
         let began = Instant::now();
         let mut service = plan.start()?;
         println!(
-            "service  orders-orchestrator, skip-and-log, dead-letter topic, embedded RocksDB (pid {})",
+            "service  orders-orchestrator, skip-and-log, dead-letter topic (pid {})",
             service.pid()
         );
         if !self.watch(&mut service, interrupted)? {
@@ -291,21 +305,38 @@ impl Stage {
         let (binary, config) = (binary.display(), plan.file());
         let config = config.display();
         let address = service.management();
+        let running = match &self.server {
+            Some(_) => "Broker, store and service",
+            None => "Broker and service",
+        };
         println!(
             "
-Broker and service keep running. In another terminal:
+{running} keep running. In another terminal:
   {binary} failures list --config {config}
   {binary} config show --config {config}
   curl http://{address}/readyz
   curl http://{address}/metrics
   tail -f {}
 The broker is at {} (topics: {}).
-Ctrl-C here stops both and removes everything.",
+Ctrl-C here stops all of it and removes everything.",
             plan.log().display(),
             plan.bootstrap,
             self.topics().join(", "),
         );
     }
+}
+
+/// Starts what the store needs, and says where failures are kept.
+fn start_server(store: Store) -> Result<Option<Server>> {
+    let Some(kind) = store.kind() else {
+        println!("store    {} (db-strategy: {store})", store.title());
+        return Ok(None);
+    };
+    print!("store    {}", store.title());
+    std::io::stdout().flush()?;
+    let server = Server::start(kind).inspect_err(|_| println!())?;
+    println!(" at 127.0.0.1:{} (db-strategy: {store})", server.port());
+    Ok(Some(server))
 }
 
 /// Produces the orders; answers the id of a good one from their midst.

@@ -19,6 +19,7 @@ pub mod proxy;
 pub mod reader;
 pub mod seed;
 pub mod service;
+pub mod stores;
 
 pub use broker::Broker;
 

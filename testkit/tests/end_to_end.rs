@@ -8,6 +8,10 @@
     reason = "a test ends here"
 )]
 
+#[macro_use]
+#[path = "end_to_end/each_store.rs"]
+mod each_store;
+
 #[path = "end_to_end/atomic.rs"]
 mod atomic;
 #[path = "end_to_end/drain.rs"]
@@ -16,6 +20,8 @@ mod drain;
 mod group;
 #[path = "end_to_end/late.rs"]
 mod late;
+#[path = "end_to_end/outages.rs"]
+mod outages;
 #[path = "end_to_end/scene.rs"]
 mod scene;
 #[path = "end_to_end/store.rs"]

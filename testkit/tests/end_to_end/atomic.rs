@@ -6,9 +6,16 @@ use testkit::{
     orders::{Fate, Mix, Order},
     reader,
     service::Service,
+    stores::Store,
 };
 
 use crate::scene::{LONG, Scene, broker};
+
+on_each_store!(
+    a_poison_record_stops_its_partition_exactly_there_and_flows_once_the_fault_is_gone,
+    an_operator_retries_a_poison_record_at_once,
+    an_operator_skips_a_poison_record_and_the_rest_flows,
+);
 
 const POISON: Faults = Faults {
     drop: None,
@@ -19,8 +26,8 @@ const POISON: Faults = Faults {
 };
 
 /// 3 000 good orders in three partitions, one of them poison; the service is up and everything else is done.
-fn blocked(name: &str, backoff: &str) -> (Scene, Service, String, i32, i64) {
-    let mut scene = Scene::new(name, 3, Mix::GOOD)
+fn blocked(store: Store, name: &str, backoff: &str) -> (Scene, Service, String, i32, i64) {
+    let mut scene = Scene::on(store, name, 3, Mix::GOOD)
         .key("failure-mode", "atomic")
         .key("backoff", backoff)
         .key("max-backoff", "1m")
@@ -89,9 +96,8 @@ fn assert_blocks(scene: &Scene, place: &str, partition: i32, offset: i64, least_
     );
 }
 
-#[test]
-fn a_poison_record_stops_its_partition_exactly_there_and_flows_once_the_fault_is_gone() {
-    let (scene, mut service, place, partition, offset) = blocked("atomic", "100ms");
+fn a_poison_record_stops_its_partition_exactly_there_and_flows_once_the_fault_is_gone(store: Store) {
+    let (scene, mut service, place, partition, offset) = blocked(store, "atomic", "100ms");
     assert_blocks(&scene, &place, partition, offset, 2);
     let table = scene.operate(&scene.plan, &["failures", "list"]);
     assert!(table.contains(&place), "{table}");
@@ -109,9 +115,8 @@ fn a_poison_record_stops_its_partition_exactly_there_and_flows_once_the_fault_is
     assert!(service.stop(Duration::from_secs(30)).unwrap().success());
 }
 
-#[test]
-fn an_operator_retries_a_poison_record_at_once() {
-    let (scene, mut service, place, partition, offset) = blocked("retry", "1m");
+fn an_operator_retries_a_poison_record_at_once(store: Store) {
+    let (scene, mut service, place, partition, offset) = blocked(store, "retry", "1m");
     // The next try by itself is at least half a minute away: what flows before that flows because it was told to.
     assert_blocks(&scene, &place, partition, offset, 1);
     scene.switch(&Faults::default());
@@ -129,9 +134,8 @@ fn an_operator_retries_a_poison_record_at_once() {
     scene.assert(&check);
 }
 
-#[test]
-fn an_operator_skips_a_poison_record_and_the_rest_flows() {
-    let (scene, mut service, place, partition, offset) = blocked("skip", "100ms");
+fn an_operator_skips_a_poison_record_and_the_rest_flows(store: Store) {
+    let (scene, mut service, place, partition, offset) = blocked(store, "skip", "100ms");
     assert_blocks(&scene, &place, partition, offset, 2);
     scene.operate(
         &scene.plan,

@@ -6,37 +6,47 @@ use testkit::{
     orders::{Fate, Mix},
     reader::Progress,
     service::Service,
+    stores::Store,
 };
 
 use crate::scene::{LONG, Scene, broker, failing};
 
-#[test]
-fn a_hundred_thousand_orders_on_two_lanes_come_out_exactly_once_and_in_order() {
-    let mut scene = Scene::new("drain", 6, Mix::DEMO)
+on_each_store!(
+    many_orders_on_two_lanes_come_out_exactly_once_and_in_order,
+    killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_right,
+    of_one_percent_poison_each_is_once_in_the_dead_letters_and_once_in_the_tracker_with_its_bytes,
+);
+
+fn many_orders_on_two_lanes_come_out_exactly_once_and_in_order(store: Store) {
+    let count: u32 = if store == Store::Rocksdb { 100_000 } else { 20_000 };
+    let mut scene = Scene::on(store, "drain", 6, Mix::DEMO)
         .key("failure-mode", "skip-and-log")
         .key("concurrency", "2");
-    let orders = scene.seed(100_000);
+    let orders = scene.seed(count as usize);
     let mut service = scene.plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
     let told = service.metric("orch_records_in_total").unwrap();
     assert!(
-        (told - 100_000.0).abs() < 0.5,
+        (told - f64::from(count)).abs() < 0.5,
         "orch_records_in_total says {told}"
     );
     assert!(service.stop(Duration::from_secs(30)).unwrap().success());
 
     let verdict = scene.assert_true();
-    assert_eq!((verdict.produced, verdict.failed), (100_000, failing(&orders)));
+    assert_eq!(
+        (verdict.produced, verdict.failed),
+        (count as usize, failing(&orders))
+    );
     scene.assert_tracker_sound(&[&scene.plan]);
 }
 
-#[test]
-fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_right() {
+fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_right(store: Store) {
+    let each = if store == Store::Rocksdb { 3_000 } else { 2_000 };
     let mix = Mix {
         invalid: 30,
         ..Mix::DEMO
     };
-    let mut scene = Scene::new("kill", 4, mix)
+    let mut scene = Scene::on(store, "kill", 4, mix)
         .key("failure-mode", "skip-and-log")
         .key("concurrency", "2")
         .key("batch-records", "150");
@@ -44,7 +54,7 @@ fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_r
     let mut progress = Progress::of(broker().bootstrap(), &scene.plan.group, &scene.plan.source).unwrap();
     let mut in_the_midst = 0;
     for round in 0..10 {
-        scene.seed(3_000);
+        scene.seed(each);
         let before = progress.left().unwrap();
         let mut service = scene.plan.start().unwrap();
         let moment = if round % 3 == 0 {
@@ -68,19 +78,20 @@ fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_r
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
     scene.operate(&scene.plan, &["tracker", "reconcile"]);
     let verdict = scene.assert_true();
-    assert_eq!(verdict.produced, 30_000);
-    assert!(verdict.failed > 700, "{verdict}");
+    assert_eq!(verdict.produced, 10 * each);
+    assert!(verdict.failed > each / 5, "{verdict}");
     scene.assert_tracker_sound(&[&scene.plan]);
     assert!(service.stop(Duration::from_secs(30)).unwrap().success());
 }
 
-#[test]
-fn of_one_percent_poison_each_is_once_in_the_dead_letters_and_once_in_the_tracker_with_its_bytes() {
+fn of_one_percent_poison_each_is_once_in_the_dead_letters_and_once_in_the_tracker_with_its_bytes(
+    store: Store,
+) {
     let mix = Mix {
         poison: 10,
         ..Mix::DEMO
     };
-    let mut scene = Scene::new("poison", 3, mix)
+    let mut scene = Scene::on(store, "poison", 3, mix)
         .key("failure-mode", "skip-and-log")
         .key("max-attempts", "2")
         .key("backoff", "20ms")
@@ -173,6 +184,19 @@ fn the_demo_is_true_and_its_sabotage_is_found_by_name() {
     assert_eq!(code, Some(0), "{text}{errors}");
     assert!(text.contains("produced 3 000 = enriched 2 9"), "{text}");
     assert!(text.contains("; lost 0; duplicated 0; out of order 0"), "{text}");
+
+    for store in Store::SERVERS {
+        let (code, text, errors) = demo(&["--records", "1000", "--store", &store.to_string()]);
+        assert_eq!(code, Some(0), "{text}{errors}");
+        assert!(text.contains(&format!("(db-strategy: {store})")), "{text}");
+        assert!(text.contains("; lost 0; duplicated 0; out of order 0"), "{text}");
+    }
+    let (code, _, errors) = demo(&["--store", "mysql"]);
+    assert_eq!(code, Some(2), "{errors}");
+    assert!(
+        errors.contains("mysql") && errors.contains("postgres"),
+        "{errors}"
+    );
 
     let (code, text, errors) = demo(&["--records", "3000", "--sabotage", "drop-one"]);
     assert_eq!(code, Some(1), "{text}{errors}");

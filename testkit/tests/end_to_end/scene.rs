@@ -18,6 +18,7 @@ use testkit::{
     reader::{self, Topic},
     seed::Seeder,
     service::Plan,
+    stores::Store,
 };
 
 pub(crate) const LONG: Duration = Duration::from_secs(90);
@@ -84,6 +85,13 @@ impl Scene {
             folder,
             _turn: turn,
         }
+    }
+
+    /// The same on a store, in topics and a group of that name.
+    pub(crate) fn on(store: Store, name: &str, partitions: i32, mix: Mix) -> Self {
+        let mut scene = Self::new(&format!("{name}-{store}"), partitions, mix);
+        scene.plan = scene.plan.on(store);
+        scene
     }
 
     pub(crate) fn key(mut self, name: &str, value: &str) -> Self {
@@ -175,22 +183,32 @@ impl Scene {
     /// What the tracker knows of failures, as its operator is told.
     #[track_caller]
     pub(crate) fn failures(&self, plan: &Plan, status: &str) -> Vec<Value> {
+        self.failures_if_answered(plan, status)
+            .unwrap_or_else(|said| panic!("{said}"))
+    }
+
+    /// The same; why not, if the store is away.
+    #[track_caller]
+    pub(crate) fn failures_if_answered(&self, plan: &Plan, status: &str) -> Result<Vec<Value>, String> {
         let all = [
             "failures", "list", "--status", status, "--limit", "1000000", "-o", "ndjson",
         ];
         let output = plan.operate(&all).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(69) {
+            return Err(format!("{all:?}: {said}"));
+        }
         // 3: nothing matches
         assert!(
             matches!(output.status.code(), Some(0 | 3)),
             "{all:?}: {} {said}",
             output.status
         );
-        String::from_utf8(output.stdout)
+        Ok(String::from_utf8(output.stdout)
             .unwrap()
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+            .collect())
     }
 
     /// After quiescence and reconcile, over all stores of the group: the tracker says nothing that the topics deny, and
