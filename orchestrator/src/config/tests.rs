@@ -230,11 +230,11 @@ fn the_originals_variables_are_understood() {
 struct Database {
     url: tracker_api::SecretUrl,
     username: Option<String>,
-    password: tracker_api::Secret,
+    password: Secret,
 }
 
-async fn nowhere(_: Database, _: &tracker_api::Namespace) -> tracker_api::Result<crate::registry::Tracker> {
-    Ok(std::sync::Arc::new(tracker_api::MemoryTracker::default()))
+async fn nowhere(_: Database, _: &Namespace) -> tracker_api::Result<Tracker> {
+    Ok(Arc::new(tracker_api::MemoryTracker::default()))
 }
 
 #[test]
