@@ -171,10 +171,14 @@ fn cases() -> Vec<Case> {
             &["orchestrator.yml:6:16", "rocksdb", "memory"],
         ),
         replaced(
-            "a store that is not built in",
+            "a store without its address",
             "rocksdb",
             "postgres",
-            &["orchestrator.yml:6:16", "postgres"],
+            &[
+                "orchestrator.yml:6:16",
+                "orchestrator.postgres.url",
+                "ORCHESTRATOR_POSTGRES_URL",
+            ],
         ),
         variable(
             "a variable with a bad value",

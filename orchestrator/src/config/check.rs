@@ -199,8 +199,10 @@ impl Checks<'_> {
                 self.wrong("accept-store-risks", reason);
             }
         }
-        for name in [Some(&name), fallback.as_ref()].into_iter().flatten() {
-            self.address(name, &w.data_dir);
+        for (key, name) in [("db-strategy", Some(&name)), ("fallback", fallback.as_ref())] {
+            if let Some(name) = name {
+                self.address(key, name, &w.data_dir);
+            }
         }
         let backend = |name: String| Backend {
             section: (self.sections)(&name),
@@ -224,14 +226,16 @@ impl Checks<'_> {
     }
 
     /// A store that has an address cannot be opened without one; said here, so that `config check` says it.
-    fn address(&mut self, name: &str, data_dir: &str) {
+    fn address(&mut self, chosen_by: &str, name: &str, data_dir: &str) {
         let shown = self
             .registry
             .shown(name, &(self.sections)(name), Path::new(data_dir));
         if shown.is_ok_and(|shown| shown.get("url").is_some_and(|url| url == "")) {
             let variable = super::keys::variable(&[name.to_owned(), "url".to_owned()]);
-            self.wrong(
-                &format!("{name}.url"),
+            let origin = (self.origin)(&[chosen_by]);
+            self.report.problem(
+                origin.as_ref(),
+                Some(&format!("orchestrator.{name}.url")),
                 format!("the store `{name}` needs its address: set it in a file, or the variable {variable}"),
             );
         }

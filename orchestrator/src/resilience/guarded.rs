@@ -6,7 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::{sync::watch, time};
+use tokio::sync::watch;
 use tracker_api::{
     Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
     RecordId, Result, Risk, Timestamp,
@@ -40,13 +40,20 @@ impl fmt::Debug for Guarded {
     }
 }
 
-/// Whether a call may be sent again when nobody knows what became of it.
+/// What is done with a call that does not answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Again {
+    /// It is sent again.
     Yes,
     /// A compare-and-set that took, and whose answer was lost, would not take a second time: the retry would call it refused.
     No,
+    /// A question over everything that is held. It may take ten times as long, and one that takes longer still is a large
+    /// question, not an outage: it is not asked again, and the breaker does not hear of it.
+    Question,
 }
+
+/// How much longer than other calls a [`Question`](Again::Question) may take.
+const QUESTION: u32 = 10;
 
 impl Guarded {
     /// Stands around `inner`.
@@ -93,6 +100,7 @@ impl Guarded {
         };
         let result = self.tried(operation, again, make).await;
         match &result {
+            Err(error) if again == Again::Question && error.kind() == ErrorKind::Timeout => drop(permit),
             Err(error) if error.is_transient() => permit.failed(error),
             _ => permit.answered(),
         }
@@ -104,34 +112,48 @@ impl Guarded {
     where
         F: Future<Output = Result<T>> + Send,
     {
-        let tries = if again == Again::Yes {
-            self.settings.tries.max(1)
-        } else {
-            1
+        let tries = match again {
+            Again::No => 1,
+            Again::Yes | Again::Question => self.settings.tries.max(1),
         };
+        let time = match again {
+            Again::Question => self.settings.timeout.saturating_mul(QUESTION),
+            Again::Yes | Again::No => self.settings.timeout,
+        };
+        let is_large = |error: &Error| again == Again::Question && error.kind() == ErrorKind::Timeout;
         let mut backoff = FIRST_BACKOFF;
         for _ in 1..tries {
-            match self.timed(operation, make()).await {
-                Err(error) if error.is_transient() => {
+            match self.timed(operation, time, make()).await {
+                Err(error) if error.is_transient() && !is_large(&error) => {
                     telemetry::retried(operation);
                     tracing::debug!(operation, %error, "the store did not answer: once more");
                 }
                 answer => return answer,
             }
-            time::sleep(jittered(backoff)).await;
+            tokio::time::sleep(jittered(backoff)).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
-        self.timed(operation, make()).await
+        self.timed(operation, time, make()).await
     }
 
-    async fn timed<T>(&self, operation: &'static str, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match time::timeout(self.settings.timeout, call).await {
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        time: Duration,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(time, call).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!(
-                    "the store did not answer `{operation}` within {} ms (db-timeout-ms)",
-                    self.settings.timeout.as_millis()
+                    "the store did not answer `{operation}` within {} ms (db-timeout-ms{})",
+                    time.as_millis(),
+                    if time > self.settings.timeout {
+                        ", ten times for a question over everything"
+                    } else {
+                        ""
+                    }
                 ),
             )),
         }
@@ -194,15 +216,17 @@ impl FailureTracker for Guarded {
     }
 
     async fn list(&self, query: &Query) -> Result<Page> {
-        self.call("list", Again::Yes, || self.inner.list(query)).await
+        self.call("list", Again::Question, || self.inner.list(query))
+            .await
     }
 
     async fn groups(&self, query: &Query) -> Result<Vec<Group>> {
-        self.call("groups", Again::Yes, || self.inner.groups(query)).await
+        self.call("groups", Again::Question, || self.inner.groups(query))
+            .await
     }
 
     async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
-        self.call("purge", Again::Yes, || self.inner.purge(what, before, limit))
+        self.call("purge", Again::Question, || self.inner.purge(what, before, limit))
             .await
     }
 

@@ -303,3 +303,25 @@ async fn whatever_happens_one_probe_at_most_and_no_call_while_it_is_open() {
         );
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_takes_long_is_no_outage() {
+    let store = Scripted::new(Act::Hang);
+    let guarded = guarded(&store, 3);
+    let begun = time::Instant::now();
+    for _ in 0..5 {
+        let error = guarded.groups(&Query::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
+    assert_eq!(
+        begun.elapsed(),
+        5 * Duration::from_secs(1),
+        "ten times the time of other calls"
+    );
+    assert_eq!(store.calls(), 5, "it is not asked again");
+    assert_eq!(guarded.state().circuit, Circuit::Closed);
+    // One that finds nobody there meets an outage like any other call.
+    store.then(DOWN);
+    guarded.list(&Query::default()).await.unwrap_err();
+    assert_eq!((store.calls(), guarded.state().failures), (8, 1));
+}
