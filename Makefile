@@ -56,7 +56,8 @@ lint: tools ## format, clippy, boundaries, documentation
 test: setup lint ## everything: also unit, conformance, simulation, end to end on a real broker
 	@echo '[6/7] build'
 	@scripts/build build --locked --workspace --all-targets
-	@echo '[7/7] tests: about ten minutes; the longest are the simulation and those on a real broker'
+	@echo '[7/7] the backend out of the tree, then the tests: about half an hour; the longest are those of the stores on a real broker'
+	@scripts/example
 	@scripts/build test --locked --workspace --no-fail-fast
 
 test-all: export TEST_ALL := 1

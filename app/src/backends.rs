@@ -4,7 +4,9 @@ use orchestrator::registry::Registry;
 pub fn registry() -> Registry {
     let registry = Registry::default(); // knows "memory" and "none"
     #[cfg(feature = "mongo")]
-    let registry = registry.with("mongo", tracker_mongo::open).alias("mongodb", "mongo");
+    let registry = registry
+        .with("mongo", tracker_mongo::open)
+        .alias("mongodb", "mongo");
     #[cfg(feature = "postgres")]
     let registry = registry.with("postgres", tracker_postgres::open);
     #[cfg(feature = "redis")]

@@ -71,16 +71,16 @@ CREATE INDEX entry_newest ON entry (namespace, first_failed_at, topic, partition
 CREATE INDEX entry_status ON entry (namespace, status, first_failed_at, topic, partition, "offset") WHERE first_failed_at IS NOT NULL;
 CREATE INDEX entry_class ON entry (namespace, class, first_failed_at, topic, partition, "offset") WHERE class IS NOT NULL;
 
--- Groups, counted without a look at the entries themselves.
-CREATE INDEX entry_cause ON entry (namespace, fingerprint, topic, partition, "offset") INCLUDE (first_failed_at)
-    WHERE status IN (1, 2, 3, 4, 5, 6, 7) AND fingerprint IS NOT NULL;
+-- Groups, counted without a look at the entries themselves; and one cause's entries.
+CREATE INDEX entry_cause ON entry (namespace, fingerprint, topic, partition, "offset") INCLUDE (first_failed_at, status)
+    WHERE fingerprint IS NOT NULL;
 
 -- A key may be longer than an index holds, and one key may be a million records'.
 CREATE INDEX entry_key ON entry (namespace, substring(sha256(key) FROM 1 FOR 8)) WHERE key IS NOT NULL;
 
 -- What an owner settles, and what of older eras may go.
 CREATE INDEX entry_unfinished ON entry (namespace, topic, partition, "offset") WHERE status IN (0, 1, 2);
-CREATE INDEX entry_open ON entry (namespace, topic, partition, (era < 0), era) WHERE status = 3;
+CREATE INDEX entry_open ON entry (namespace, topic, partition, (era < 0), era, "offset") INCLUDE (at) WHERE status = 3;
 
 -- What may go by age. A success costs this one and the primary key; nothing else of a record that never failed is indexed.
 CREATE INDEX entry_age ON entry (namespace, status, at, topic, partition, "offset") WHERE status IN (4, 6, 7, 8);

@@ -21,7 +21,7 @@ pub struct Config {
     /// The database, which holds the collections `tracker_entries` and `tracker_namespaces` (1 to 63 bytes).
     pub database: String,
     /// Connections at most (1 to 1000).
-    pub pool_size: u32,
+    pub connections: u32,
     /// How long opening waits for the server, and every call for a server that can be written to, in milliseconds
     /// (10 to 600000).
     pub connect_timeout_ms: u64,
@@ -40,7 +40,7 @@ impl Default for Config {
             username: None,
             password: Secret::default(),
             database: "orchestrator".to_owned(),
-            pool_size: 8,
+            connections: 8,
             connect_timeout_ms: 5_000,
             call_timeout_ms: 10_000,
             allow_plaintext: false,
@@ -76,7 +76,7 @@ impl Config {
             };
             (least..=most).contains(&value).then_some(()).ok_or_else(problem)
         };
-        within("pool-size", self.pool_size.into(), 1, 1_000)?;
+        within("connections", self.connections.into(), 1, 1_000)?;
         within("connect-timeout-ms", self.connect_timeout_ms, 10, 600_000)?;
         within("call-timeout-ms", self.call_timeout_ms, 10, 600_000)?;
         let fits = |c: char| !c.is_control() && !"/\\. \"$*<>:|?".contains(c);
@@ -135,7 +135,7 @@ impl Config {
         options
             .app_name
             .get_or_insert_with(|| "orders-orchestrator".to_owned());
-        options.max_pool_size = Some(self.pool_size);
+        options.max_pool_size = Some(self.connections);
         options.connect_timeout = Some(self.connect_timeout());
         // A little less than a call may take, so that a missing primary is told as that, not as a call without an answer.
         options.server_selection_timeout = Some(self.connect_timeout().min(self.call_timeout()).mul_f32(0.8));

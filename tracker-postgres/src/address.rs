@@ -54,7 +54,7 @@ pub(crate) fn options(config: &Config) -> Result<PgConnectOptions> {
     if !config.password.expose().is_empty() {
         options = options.password(config.password.expose());
     }
-    if let Some(file) = &config.ca_file {
+    if let Some(file) = &config.tls_ca_file {
         options = options.ssl_root_cert(file);
     }
     let encrypted = matches!(

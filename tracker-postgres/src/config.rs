@@ -28,7 +28,7 @@ pub struct Config {
     /// Whether a host that is not this machine may be spoken to without TLS.
     pub allow_plaintext: bool,
     /// A file with the certificates of the authorities to trust (PEM), instead of the system's.
-    pub ca_file: Option<PathBuf>,
+    pub tls_ca_file: Option<PathBuf>,
 }
 
 /// Who makes the tables of the schema.
@@ -54,7 +54,7 @@ impl Default for Config {
             connect_timeout_ms: 5_000,
             call_timeout_ms: 5_000,
             allow_plaintext: false,
-            ca_file: None,
+            tls_ca_file: None,
         }
     }
 }

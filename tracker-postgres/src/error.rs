@@ -90,7 +90,7 @@ pub(crate) fn of_driver(error: sqlx::Error, doing: &str, place: &str) -> Error {
         sqlx::Error::Tls(error) => failed(
             ErrorKind::Config,
             &format!(
-                "no TLS connection: {error}; name the authority's certificate in postgres.ca-file, or set sslmode in postgres.url"
+                "no TLS connection: {error}; name the authority's certificate in postgres.tls-ca-file, or set sslmode in postgres.url"
             ),
         ),
         sqlx::Error::Configuration(_) => failed(

@@ -224,7 +224,10 @@ pub(crate) fn page_parameters(query: &Query, namespace: i32) -> Result<Parameter
 pub(crate) fn groups(query: &Query) -> Arc<str> {
     let mut filter = Filter::of(query);
     filter.and(FAILURES);
-    filter.and("fingerprint IS NOT NULL AND first_failed_at IS NOT NULL");
+    if query.fingerprint.is_none() {
+        filter.and("fingerprint IS NOT NULL");
+    }
+    filter.and("first_failed_at IS NOT NULL");
     if let Some(statuses) = filter.status_in() {
         filter.and(&statuses);
     }

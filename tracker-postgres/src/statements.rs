@@ -276,18 +276,21 @@ fn progress() -> String {
 pub(crate) fn purge(what: tracker_api::Purgeable) -> String {
     use tracker_api::Purgeable::{Resolved, Succeeded, Superseded};
     let id = "topic, partition, \"offset\"";
-    let older = "(entry.era < 0, entry.era) < (progress.era < 0, progress.era)";
     let by_age = |status: i32| {
         format!(
             "(SELECT {id}, at, 0::int8 AS era FROM entry WHERE namespace = $1::int4 AND status = {status} AND at < $2::int8
             ORDER BY at, {id} LIMIT $3::int8)"
         )
     };
+    // From each partition's own place in the index: what is of its era is not looked at.
     let left = |also: &str| {
         format!(
-            "SELECT entry.topic, entry.partition, entry.\"offset\", entry.at, progress.era FROM progress JOIN entry
-                USING (namespace, topic, partition)
-            WHERE namespace = $1::int4 AND entry.at < $2::int8 AND {older} AND {also}"
+            "SELECT topic, partition, \"offset\", old.at, progress.era FROM progress CROSS JOIN LATERAL (
+                SELECT \"offset\", at FROM entry
+                WHERE entry.namespace = $1::int4 AND entry.topic = progress.topic AND entry.partition = progress.partition
+                    AND (entry.era < 0, entry.era) < (progress.era < 0, progress.era) AND entry.at < $2::int8 AND {also}
+                ORDER BY at, \"offset\" LIMIT $3::int8
+            ) AS old WHERE progress.namespace = $1::int4"
         )
     };
     let (found, still) = match what {
@@ -299,8 +302,8 @@ pub(crate) fn purge(what: tracker_api::Purgeable) -> String {
         Superseded => (
             format!(
                 "{} UNION ALL {}",
-                left("entry.status IN (0, 1, 2)"),
-                left("entry.status = 3 AND entry.\"offset\" >= progress.floor")
+                left("status IN (0, 1, 2)"),
+                left("status = 3 AND entry.\"offset\" >= progress.floor")
             ),
             "entry.status IN (0, 1, 2, 3) AND (entry.era < 0, entry.era) < (old.era < 0, old.era)",
         ),

@@ -8,7 +8,7 @@ use tracker_api::{Error, ErrorKind, Result, Secret, SecretUrl};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct Config {
-    /// The server's address, `redis://host:6379/0`, with TLS `rediss://host:6379/0`, or `unix:///path/to/redis.sock`. Of a
+    /// Must be set. The server's address, `redis://host:6379/0`, with TLS `rediss://host:6379/0`, or `unix:///path/to/redis.sock`. Of a
     /// cluster or of sentinels several hosts may be named, with commas between them.
     pub url: SecretUrl,
     /// What stands at the address. Without it: sentinels where `sentinel-master` is set, a cluster where several hosts are
@@ -27,11 +27,11 @@ pub struct Config {
     /// The password at the sentinels, where they ask for one.
     pub sentinel_password: Option<Secret>,
     /// A file with the certificates (PEM) of those who may sign the server's, in place of the system's.
-    pub tls_ca: Option<PathBuf>,
-    /// A file with our own certificate (PEM), where the server asks for one; with `tls-key`.
-    pub tls_cert: Option<PathBuf>,
+    pub tls_ca_file: Option<PathBuf>,
+    /// A file with our own certificate (PEM), where the server asks for one; with `tls-key-file`.
+    pub tls_cert_file: Option<PathBuf>,
     /// A file with the key (PEM) of our own certificate.
-    pub tls_key: Option<PathBuf>,
+    pub tls_key_file: Option<PathBuf>,
     /// Whether a connection without TLS may leave this machine.
     pub allow_plaintext: bool,
     /// How long a connection may take to be made, in milliseconds (100 to 600000).
@@ -55,7 +55,7 @@ pub enum Mode {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            url: SecretUrl::new("redis://127.0.0.1:6379"),
+            url: SecretUrl::default(),
             mode: None,
             username: None,
             password: None,
@@ -63,9 +63,9 @@ impl Default for Config {
             sentinel_master: None,
             sentinel_username: None,
             sentinel_password: None,
-            tls_ca: None,
-            tls_cert: None,
-            tls_key: None,
+            tls_ca_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
             allow_plaintext: false,
             connect_timeout_ms: 5_000,
             call_timeout_ms: 5_000,
@@ -121,6 +121,11 @@ impl Config {
         let connect = within("connect-timeout-ms", self.connect_timeout_ms)?;
         let call = within("call-timeout-ms", self.call_timeout_ms)?;
         let shown = self.url.shown();
+        if self.url.expose().is_empty() {
+            return Err(wrong(
+                "redis.url is not set: name the server, such as redis://localhost:6379/0",
+            ));
+        }
         let url = parse(self.url.expose()).map_err(|problem| {
             wrong(format!(
                 "redis.url `{shown}` {problem}: write redis://host:6379, rediss://host:6379 or unix:///path"
@@ -163,9 +168,9 @@ impl Config {
                 "redis.database is {database}, but must lie between 0 and 1000000"
             )));
         }
-        if self.tls_cert.is_some() != self.tls_key.is_some() {
+        if self.tls_cert_file.is_some() != self.tls_key_file.is_some() {
             return Err(wrong(
-                "redis.tls-cert and redis.tls-key belong together: set both, or neither",
+                "redis.tls-cert-file and redis.tls-key-file belong together: set both, or neither",
             ));
         }
         let target = Target {

@@ -87,7 +87,7 @@ fn class(error: &RedisError) -> (ErrorKind, &'static str) {
         None => match error.kind() {
             Cause::Io if is_tls(error) => (
                 Config,
-                "check redis.tls-ca and the name in the server's certificate",
+                "check redis.tls-ca-file and the name in the server's certificate",
             ),
             Cause::InvalidClientConfig => (Config, "correct the section redis"),
             _ => (Unavailable, "see that it runs and that the address is right"),

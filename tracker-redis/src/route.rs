@@ -36,10 +36,10 @@ impl Route {
                 )
             })
         };
-        let root_cert = read("tls-ca", &config.tls_ca)?;
+        let root_cert = read("tls-ca-file", &config.tls_ca_file)?;
         let pair = (
-            read("tls-cert", &config.tls_cert)?,
-            read("tls-key", &config.tls_key)?,
+            read("tls-cert-file", &config.tls_cert_file)?,
+            read("tls-key-file", &config.tls_key_file)?,
         );
         let client_tls = match pair {
             (Some(client_cert), Some(client_key)) => Some(ClientTlsConfig {

@@ -70,7 +70,7 @@ async fn with_tls_only_a_server_that_the_configured_authority_signed_is_trusted(
     authority(folder.path(), "theirs");
     let (_server, port) = with_tls(folder.path(), "no");
     let trusting = |authority: Option<&str>| Config {
-        tls_ca: authority.map(|name| folder.path().join(format!("{name}.crt"))),
+        tls_ca_file: authority.map(|name| folder.path().join(format!("{name}.crt"))),
         ..config(&format!("rediss://127.0.0.1:{port}"))
     };
     let tracker = open(trusting(Some("ours")), &namespace("orders")).await.unwrap();
@@ -83,7 +83,7 @@ async fn with_tls_only_a_server_that_the_configured_authority_signed_is_trusted(
         assert!(error.to_string().contains("certificate"), "{error}");
     }
     let absent = Config {
-        tls_ca: Some(folder.path().join("absent.crt")),
+        tls_ca_file: Some(folder.path().join("absent.crt")),
         ..trusting(None)
     };
     let error = refused(open(absent, &namespace("orders")).await);
@@ -97,16 +97,16 @@ async fn a_server_that_asks_for_our_certificate_is_shown_it() {
     authority(folder.path(), "ours");
     let (_server, port) = with_tls(folder.path(), "yes");
     let known = Config {
-        tls_ca: Some(folder.path().join("ours.crt")),
-        tls_cert: Some(folder.path().join("ours-client.crt")),
-        tls_key: Some(folder.path().join("ours-client.key")),
+        tls_ca_file: Some(folder.path().join("ours.crt")),
+        tls_cert_file: Some(folder.path().join("ours-client.crt")),
+        tls_key_file: Some(folder.path().join("ours-client.key")),
         ..config(&format!("rediss://127.0.0.1:{port}"))
     };
     let tracker = open(known.clone(), &namespace("orders")).await.unwrap();
     tracker.ping().await.unwrap();
     let unknown = Config {
-        tls_cert: None,
-        tls_key: None,
+        tls_cert_file: None,
+        tls_key_file: None,
         ..known
     };
     refused(open(unknown, &namespace("orders")).await);

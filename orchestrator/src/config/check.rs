@@ -1,6 +1,6 @@
 //! From what was written to what the runtime uses, with every check on the way.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use super::{
     clients, protected,
@@ -199,6 +199,9 @@ impl Checks<'_> {
                 self.wrong("accept-store-risks", reason);
             }
         }
+        for name in [Some(&name), fallback.as_ref()].into_iter().flatten() {
+            self.address(name, &w.data_dir);
+        }
         let backend = |name: String| Backend {
             section: (self.sections)(&name),
             name,
@@ -218,6 +221,20 @@ impl Checks<'_> {
             circuit_open: w.db_circuit_open_ms.0,
         };
         (store, tracking)
+    }
+
+    /// A store that has an address cannot be opened without one; said here, so that `config check` says it.
+    fn address(&mut self, name: &str, data_dir: &str) {
+        let shown = self
+            .registry
+            .shown(name, &(self.sections)(name), Path::new(data_dir));
+        if shown.is_ok_and(|shown| shown.get("url").is_some_and(|url| url == "")) {
+            let variable = super::keys::variable(&[name.to_owned(), "url".to_owned()]);
+            self.wrong(
+                &format!("{name}.url"),
+                format!("the store `{name}` needs its address: set it in a file, or the variable {variable}"),
+            );
+        }
     }
 
     fn backend(&mut self, key: &str, name: &str) -> String {

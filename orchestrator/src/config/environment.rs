@@ -12,6 +12,12 @@ use crate::registry::Registry;
 
 const PREFIX: &str = "ORCHESTRATOR_";
 const FROM_FILE: &str = "_FILE";
+/// The original's database, as keys of the section `postgres`.
+const JDBC: &[(&str, &str)] = &[
+    ("JDBC_URL", "url"),
+    ("JDBC_USER", "username"),
+    ("JDBC_PASSWORD", "password"),
+];
 
 /// The original's variables without a prefix.
 pub(crate) fn bare(
@@ -33,9 +39,42 @@ pub(crate) fn bare(
             reader.root(vec![(name(key), text(value))]);
         }
     }
-    if let Some(set) = variables.keys().find(|name| name.starts_with("JDBC_")) {
-        let warning = "JDBC settings belong to the postgres store, which comes with a crate of its own; they are not used";
-        reader.report.warn(Some(&Origin::Variable(set.clone())), warning);
+    // The postgres store reads the `jdbc:` form itself.
+    let knows = keys.contains_key("postgres");
+    for (variable, key) in JDBC {
+        let Some(value) = variables.get(*variable).filter(|value| !value.is_empty()) else {
+            continue;
+        };
+        let origin = Origin::Variable((*variable).to_owned());
+        if !knows {
+            let warning = "JDBC settings belong to the postgres store, which this program was built without; they are not used";
+            reader.report.warn(Some(&origin), warning);
+            break;
+        }
+        reader.whole = Some(origin);
+        let (at, data) = (Place::default(), Data::Map(vec![(name(key), text(value))]));
+        reader.root(vec![(name("postgres"), Node { at, data })]);
+    }
+    reader.layer
+}
+
+/// The original named no store: whoever gave it a database meant PostgreSQL. Anything that names a store lies over this.
+pub(crate) fn inferred(
+    variables: &BTreeMap<String, String>,
+    registry: &Registry,
+    keys: &BTreeMap<String, Key>,
+    report: &mut Report,
+) -> Layer {
+    let mut reader = Reader {
+        registry,
+        keys,
+        report,
+        layer: Layer::new("what the original's variables mean"),
+        whole: Some(Origin::Variable("JDBC_URL".to_owned())),
+    };
+    let given = variables.get("JDBC_URL").is_some_and(|url| !url.is_empty());
+    if given && keys.contains_key("postgres") {
+        reader.root(vec![(name("db-strategy"), text("postgres"))]);
     }
     reader.layer
 }

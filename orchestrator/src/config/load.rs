@@ -104,6 +104,7 @@ impl Settings {
         }
         let layers = vec![
             defaults(),
+            environment::inferred(&sources.environment, registry, &keys, &mut report),
             file,
             environment::bare(&sources.environment, registry, &keys, &mut report),
             environment::prefixed(&sources.environment, registry, &keys, &mut report),

@@ -225,6 +225,69 @@ fn the_originals_variables_are_understood() {
     assert!(!warnings.contains("hunter2"));
 }
 
+#[derive(Debug, Default, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+struct Database {
+    url: tracker_api::SecretUrl,
+    username: Option<String>,
+    password: Secret,
+}
+
+async fn nowhere(_: Database, _: &Namespace) -> tracker_api::Result<Tracker> {
+    Ok(Arc::new(tracker_api::MemoryTracker::default()))
+}
+
+#[test]
+fn the_originals_database_is_the_postgres_store() {
+    let registry = Registry::default().with("postgres", nowhere);
+    let load = |file: &str, variables: &[(&str, &str)]| {
+        let least = [
+            ("KAFKA_BOOTSTRAP_SERVERS", "b:1"),
+            ("GROUP_ID", "g"),
+            ("SOURCE_TOPIC", "in"),
+            ("TARGET_TOPIC", "out"),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("orchestrator.yml");
+        std::fs::write(&path, file).unwrap();
+        let environment = least.iter().chain(variables);
+        let sources = Sources {
+            file: Some(path),
+            environment: environment
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+            ..Sources::default()
+        };
+        Settings::load(&sources, &registry)
+    };
+    let database = [
+        ("JDBC_URL", "jdbc:postgresql://h/db"),
+        ("JDBC_USER", "ada"),
+        ("JDBC_PASSWORD", "hunter2"),
+        ("DB_STRATEGY", "OUTBOX"),
+    ];
+    let loaded = load("orchestrator: {}\n", &database).unwrap();
+    let backend = &loaded.settings.store.backend;
+    assert_eq!(
+        (backend.name.as_str(), loaded.settings.tracking),
+        ("postgres", Tracking::Outbox)
+    );
+    assert_eq!(backend.section["url"], "jdbc:postgresql://h/db");
+    assert_eq!(backend.section["username"], "ada");
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+    // Whoever names a store means it.
+    let loaded = load("orchestrator: {db-strategy: memory}\n", &database).unwrap();
+    assert_eq!(loaded.settings.store.backend.name, "memory");
+    // A store that has an address is asked for it before anything starts.
+    let problems = load("orchestrator: {db-strategy: postgres}\n", &[])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problems.contains("`orchestrator.postgres.url`") && problems.contains("ORCHESTRATOR_POSTGRES_URL"),
+        "{problems}"
+    );
+}
+
 #[test]
 fn the_originals_file_is_understood() {
     let file = "\

@@ -136,7 +136,8 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(500));
         };
         println!(
-            "{known} of {failed} failures in the store {:.1} s after it was back",
+            "{}: {known} of {failed} failures in the store {:.1} s after it was back",
+            self.scene.plan.group,
             back.elapsed().as_secs_f32()
         );
         let verdict = self.scene.assert_true();

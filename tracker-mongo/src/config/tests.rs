@@ -15,7 +15,7 @@ async fn a_configuration_is_checked_and_unknown_keys_are_refused() {
     for wrong in [
         "{}",
         r#"{"url": "db1:27017"}"#,
-        r#"{"url": "mongodb://localhost/", "pool-size": 0}"#,
+        r#"{"url": "mongodb://localhost/", "connections": 0}"#,
         r#"{"url": "mongodb://localhost/", "connect-timeout-ms": 5}"#,
         r#"{"url": "mongodb://localhost/", "call-timeout-ms": 600001}"#,
         r#"{"url": "mongodb://localhost/", "database": "a b"}"#,

@@ -4,8 +4,13 @@ fn read(text: &str) -> Config {
     serde_json::from_str(text).unwrap()
 }
 
+/// With an address where none is said.
 fn checked(text: &str) -> Result<Target> {
-    read(text).checked()
+    let mut config = read(text);
+    if !text.contains("\"url\"") {
+        config.url = SecretUrl::new("redis://127.0.0.1:6379");
+    }
+    config.checked()
 }
 
 fn tcp(name: &str, port: u16) -> Host {
@@ -70,7 +75,7 @@ fn what_cannot_be_meant_is_refused_with_its_name() {
         (r#"{"mode": "sentinel"}"#, "redis.sentinel-master"),
         (r#"{"mode": "cluster", "database": 1}"#, "redis.database"),
         (r#"{"database": 1000001}"#, "redis.database"),
-        (r#"{"tls-cert": "x"}"#, "redis.tls-key"),
+        (r#"{"tls-cert-file": "x"}"#, "redis.tls-key-file"),
         (r#"{"connect-timeout-ms": 99}"#, "redis.connect-timeout-ms"),
         (r#"{"call-timeout-ms": 600001}"#, "redis.call-timeout-ms"),
         (r#"{"url": "redis://db.example"}"#, "redis.allow-plaintext"),
@@ -111,6 +116,6 @@ fn a_secret_is_in_no_text_of_the_configuration_or_of_its_errors() {
 #[test]
 fn the_defaults_are_what_an_empty_section_means() {
     assert_eq!(read("{}"), Config::default());
-    let target = Config::default().checked().unwrap();
-    assert_eq!(target.hosts, [tcp("127.0.0.1", 6379)]);
+    let told = Config::default().checked().err().unwrap().to_string();
+    assert!(told.contains("redis.url is not set"), "{told}");
 }
