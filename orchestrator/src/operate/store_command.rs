@@ -94,8 +94,8 @@ pub struct Moving {
 }
 
 impl TrackerCommand {
-    /// Runs one that works on the configured store. Copy, verify and migrate open stores of their own: see [`copy`],
-    /// [`verify`].
+    /// Runs one that works on the configured store. Copy, verify and migrate open stores of their own, and are
+    /// run by the command line.
     pub async fn run(
         self,
         access: &Access,

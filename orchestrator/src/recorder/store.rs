@@ -43,7 +43,7 @@ async fn write_one(store: &dyn FailureTracker, entry: &Entry) -> Result<Vec<bool
     }
 }
 
-/// Takes entries over whole, as [`write`] writes them. One that is refused even without its bytes is told, not an error:
+/// Takes entries over whole, as [`write()`] writes them. One that is refused even without its bytes is told, not an error:
 /// whoever moves a store reads the list at the end.
 pub(crate) async fn import(store: &dyn FailureTracker, entries: &[Entry]) -> Result<Odd> {
     let mut odd = Odd::default();

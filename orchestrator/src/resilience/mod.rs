@@ -11,7 +11,7 @@
 //! an outage counts, a data error never does.
 //!
 //! The fallback stands around all of it, in the recorder: what the store does not take, after its retries, goes there, and
-//! [`fallback`] brings it back. It is a tracker of its own, called without this patience: it is local.
+//! `fallback` brings it back. It is a tracker of its own, called without this patience: it is local.
 
 mod breaker;
 pub(crate) mod fallback;

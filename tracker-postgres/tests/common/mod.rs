@@ -13,12 +13,12 @@ use tracker_api::{
 use tracker_postgres::{Config, open};
 
 /// A server that one test may break.
-pub fn own() -> Server {
+pub(crate) fn own() -> Server {
     Server::start(Kind::Postgres).expect("a PostgreSQL server of the test's own")
 }
 
 /// A configuration with a schema of the test's own.
-pub fn config(server: &Server, schema: &str) -> Config {
+pub(crate) fn config(server: &Server, schema: &str) -> Config {
     Config {
         url: SecretUrl::new(server.url()),
         schema: schema.to_owned(),
@@ -26,7 +26,7 @@ pub fn config(server: &Server, schema: &str) -> Config {
     }
 }
 
-pub async fn opened(config: &Config) -> Result<DynTracker> {
+pub(crate) async fn opened(config: &Config) -> Result<DynTracker> {
     let namespace = Namespace {
         name: "orders".into(),
         cluster: None,
@@ -34,29 +34,29 @@ pub async fn opened(config: &Config) -> Result<DynTracker> {
     open(config.clone(), &namespace).await
 }
 
-pub fn refused(answer: Result<DynTracker>) -> Error {
+pub(crate) fn refused(answer: Result<DynTracker>) -> Error {
     answer.expect_err("it is refused")
 }
 
 /// The superuser's own connection.
-pub async fn admin(server: &Server) -> PgConnection {
+pub(crate) async fn admin(server: &Server) -> PgConnection {
     PgConnection::connect(&server.url()).await.expect("a connection")
 }
 
-pub async fn run(admin: &mut PgConnection, sql: &str) {
+pub(crate) async fn run(admin: &mut PgConnection, sql: &str) {
     admin
         .execute(sqlx::raw_sql(AssertSqlSafe(sql)))
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
-pub async fn number(admin: &mut PgConnection, sql: &str) -> i64 {
+pub(crate) async fn number(admin: &mut PgConnection, sql: &str) -> i64 {
     let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(admin).await;
     row.unwrap_or_else(|error| panic!("{sql}: {error}")).get(0)
 }
 
 /// Waits until it is so, ten seconds at most.
-pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     for _ in 0..200 {
         if so().await {
             return;
@@ -66,7 +66,7 @@ pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
     panic!("it never happened: {what}");
 }
 
-pub fn entry(offset: i64, attempt: u128, outcome: Outcome) -> Entry {
+pub(crate) fn entry(offset: i64, attempt: u128, outcome: Outcome) -> Entry {
     let version = Version {
         era: 1,
         term: 1,
@@ -76,12 +76,12 @@ pub fn entry(offset: i64, attempt: u128, outcome: Outcome) -> Entry {
     Entry::new(Partition::new("orders", 0).at(offset), version, Timestamp(1_000))
 }
 
-pub fn succeeded(offset: i64) -> Entry {
+pub(crate) fn succeeded(offset: i64) -> Entry {
     entry(offset, 1, Outcome::Succeeded)
 }
 
 /// An open failure with its bytes.
-pub fn failed(offset: i64, attempt: u128) -> Entry {
+pub(crate) fn failed(offset: i64, attempt: u128) -> Entry {
     let mut entry = entry(offset, attempt, Outcome::Failed);
     let mut failure = Failure::new("malformed", &format!("order {offset} is not JSON"));
     failure.passes = true;
@@ -95,6 +95,6 @@ pub fn failed(offset: i64, attempt: u128) -> Entry {
     entry
 }
 
-pub async fn holds(tracker: &DynTracker, offset: i64) -> bool {
+pub(crate) async fn holds(tracker: &DynTracker, offset: i64) -> bool {
     tracker.get(&[succeeded(offset).id]).await.unwrap() == [Some(succeeded(offset))]
 }
