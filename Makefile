@@ -12,7 +12,7 @@ export CARGO_TERM_COLOR ?= auto
 
 deny = cargo deny --workspace --locked check bans licenses sources
 
-.PHONY: help setup tools build demo test test-all lint bench deny clean
+.PHONY: help setup tools build demo test test-all lint bench bench-stores deny clean
 
 help: ## lists these targets
 	@echo 'make demo                       see it work: broker, orders, service, verdict by ids'
@@ -22,6 +22,7 @@ help: ## lists these targets
 	@echo 'make test                       everything that CI runs'
 	@echo 'make test-all                   the same, and the whole matrix of outages'
 	@echo 'make bench                      the service against a bare loop of librdkafka: docs/performance.md'
+	@echo 'make bench-stores               what each store takes and costs: docs/performance.md'
 	@echo 'make setup | build | lint | deny | clean'
 	@echo 'Build output and Kafka are kept in $(cache)'
 
@@ -67,6 +68,11 @@ bench: tools ## ARGS='--records 300000 --rounds 5 --lanes 1 --lanes 2 --batch 20
 	@cargo build --release --locked --bins -p orders-orchestrator -p testkit
 	@load-test/build "$$CARGO_TARGET_DIR/release"
 	@exec "$$CARGO_TARGET_DIR/release/testkit" bench --raw "$$CARGO_TARGET_DIR/bench.json" $(ARGS)
+
+bench-stores: setup ## ARGS='--store postgres --entries 10000 --entries 1000000 --rounds 40'
+	@echo 'An optimised build of its own; the first one compiles RocksDB again, which takes minutes.'
+	@cargo build --release --locked --bins -p orders-orchestrator -p testkit
+	@exec "$$CARGO_TARGET_DIR/release/testkit" tracker-bench --raw "$$CARGO_TARGET_DIR/bench-stores.json" $(ARGS)
 
 deny: tools ## bans, licences and sources of every dependency; installs cargo-deny if it is missing
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked

@@ -20,6 +20,7 @@ pub mod reader;
 pub mod seed;
 pub mod service;
 pub mod stores;
+pub mod tracker_bench;
 
 pub use broker::Broker;
 

@@ -11,7 +11,7 @@ use testkit::{
     orders::{Mix, Orders},
     process,
     proxy::{Act, Proxy, Rule, Until},
-    seed,
+    seed, tracker_bench,
 };
 
 #[derive(Parser)]
@@ -38,6 +38,8 @@ enum Command {
     Demo(demo::Options),
     /// The service against a bare loop of librdkafka, on one broker; from an optimised build
     Bench(bench::Options),
+    /// What each store takes and costs, through the contract alone; from an optimised build
+    TrackerBench(tracker_bench::Options),
     /// The service with faults: `testkit serve run --config FILE`; the variable TESTKIT_FAULTS names a file of faults
     Serve {
         /// As for `orders-orchestrator`
@@ -107,6 +109,7 @@ fn main() -> ExitCode {
         Command::Proxy(options) => proxy(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::TrackerBench(options) => tracker_bench::run(&options),
         Command::Serve { arguments } => serve(&arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -198,6 +198,21 @@ impl Service {
         self.wait(patience)
     }
 
+    /// SIGTERM. Fails, with its last words, unless it ends in time and says that all was well.
+    pub fn end_well(mut self, patience: Duration) -> Result<()> {
+        self.signal(Signal::TERM)?;
+        let end = self.wait(patience);
+        match end {
+            Ok(end) if end.success() => Ok(()),
+            Ok(end) => Err(format!(
+                "the service ended with {end}; it said last:\n{}",
+                self.last_words()
+            )
+            .into()),
+            Err(why) => Err(format!("{why}; it said last:\n{}", self.last_words()).into()),
+        }
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
         let begun = Instant::now();

@@ -26,3 +26,5 @@ mod outages;
 mod scene;
 #[path = "end_to_end/store.rs"]
 mod store;
+#[path = "end_to_end/tour.rs"]
+mod tour;

@@ -112,7 +112,7 @@ fn a_poison_record_stops_its_partition_exactly_there_and_flows_once_the_fault_is
     };
     scene.assert(&check);
     assert!(scene.failures(&scene.plan, "blocking").is_empty());
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 }
 
 fn an_operator_retries_a_poison_record_at_once(store: Store) {

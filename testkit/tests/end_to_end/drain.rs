@@ -30,7 +30,7 @@ fn many_orders_on_two_lanes_come_out_exactly_once_and_in_order(store: Store) {
         (told - f64::from(count)).abs() < 0.5,
         "orch_records_in_total says {told}"
     );
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 
     let verdict = scene.assert_true();
     assert_eq!(
@@ -81,7 +81,7 @@ fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_r
     assert_eq!(verdict.produced, 10 * each);
     assert!(verdict.failed > each / 5, "{verdict}");
     scene.assert_tracker_sound(&[&scene.plan]);
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 }
 
 fn of_one_percent_poison_each_is_once_in_the_dead_letters_and_once_in_the_tracker_with_its_bytes(
@@ -130,7 +130,7 @@ fn of_one_percent_poison_each_is_once_in_the_dead_letters_and_once_in_the_tracke
         };
         assert_eq!(bytes, order.value, "{fate}: {shown}");
     }
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn poison_that_panics_or_hangs_is_a_failed_record_and_never_a_dead_service() {
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
     let verdict = scene.assert_true();
     assert_eq!(verdict.failed, failing(&orders));
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 }
 
 #[test]

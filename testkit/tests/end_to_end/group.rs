@@ -39,8 +39,8 @@ fn two_processes_of_a_group_share_it_while_one_is_killed_and_another_joins() {
     let verdict = scene.assert_true();
     assert_eq!(verdict.produced, 30_000);
     scene.assert_tracker_sound(&[&scene.plan, &other]);
-    assert!(one.stop(Duration::from_secs(30)).unwrap().success());
-    assert!(two.stop(Duration::from_secs(30)).unwrap().success());
+    one.end_well(Duration::from_secs(30)).unwrap();
+    two.end_well(Duration::from_secs(30)).unwrap();
 }
 
 #[test]
@@ -76,5 +76,5 @@ fn an_instance_that_was_stopped_while_its_twin_took_over_wakes_and_changes_nothi
     let verdict = scene.assert_true();
     assert_eq!(verdict.produced, 20_000);
     scene.assert_tracker_sound(&[&scene.plan, &other]);
-    assert!(heir.stop(Duration::from_secs(30)).unwrap().success());
+    heir.end_well(Duration::from_secs(30)).unwrap();
 }

@@ -181,7 +181,7 @@ fn finish(scene: &Scene, proxy: &Proxy) -> (Verdict, Option<i16>) {
     plan.bootstrap = broker().bootstrap().to_owned();
     let mut service = plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
     judge(scene, proxy)
 }
 

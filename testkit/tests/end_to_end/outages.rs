@@ -149,7 +149,7 @@ impl Stage {
         assert_eq!(known, failed, "failures that the store knows after {SOON:?}");
         self.scene.operate(&self.scene.plan, &["tracker", "reconcile"]);
         self.scene.assert_tracker_sound(&[&self.scene.plan]);
-        assert!(self.service.stop(Duration::from_secs(30)).unwrap().success());
+        self.service.end_well(Duration::from_secs(30)).unwrap();
     }
 }
 

@@ -70,7 +70,7 @@ fn degrade(name: &str, fault: Tracker) {
         "{known} of {}",
         failing(&orders)
     );
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 }
 
 /// A batch with a failure waits for the store, and says so; then everything flows, and the tracker knows all of it.
@@ -120,7 +120,7 @@ fn block(name: &str, fault: Tracker) {
     let verdict = scene.assert_true();
     assert_eq!((verdict.produced, verdict.failed), (6_000, failing(&orders)));
     scene.assert_tracker_sound(&[&scene.plan]);
-    assert!(service.stop(Duration::from_secs(30)).unwrap().success());
+    service.end_well(Duration::from_secs(30)).unwrap();
 }
 
 #[test]
