@@ -28,7 +28,7 @@ use crate::operate::{
 pub const SOCKET: &str = "control.sock";
 
 /// The longest body of a request.
-const BODY: usize = 256 * 1024;
+const BODY: usize = 64 * 1024;
 
 /// The control socket: what the command line asks. Bound when made, removed when served to its end.
 #[derive(Debug)]

@@ -151,7 +151,7 @@ pub struct Many {
 
 impl Many {
     /// Records in one request.
-    pub const MOST: usize = 500;
+    pub const MOST: usize = 200;
 }
 
 /// What became of one of many.

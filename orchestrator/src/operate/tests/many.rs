@@ -188,7 +188,7 @@ async fn a_decision_about_what_has_changed_meanwhile_does_not_take() {
     assert!(!settled[0].done && settled[0].changed, "{settled:?}");
     assert!(operations.settle(verb, &many(0)).await.unwrap()[0].done);
     let too_many = crate::operate::Many {
-        records: vec![("orders:0:0".into(), None); 501],
+        records: vec![("orders:0:0".into(), None); 201],
         ..many(0)
     };
     assert_eq!(
