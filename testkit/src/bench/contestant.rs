@@ -11,10 +11,12 @@ use clap::ValueEnum;
 use rustix::process::Signal;
 use serde::Serialize;
 use serde_json::Value;
+use test_servers::Server;
 
 use crate::{
     Result, process,
     service::{Plan, Service},
+    stores::Store,
 };
 
 /// Who runs.
@@ -26,9 +28,9 @@ pub(crate) enum Contestant {
     Forward,
     /// The service without a store
     None,
-    /// The service with embedded RocksDB, tracking reliably
+    /// The service with a store, tracking reliably
     Reliable,
-    /// The service with embedded RocksDB, tracking as an outbox: each record is stored before its transform
+    /// The service with a store, tracking as an outbox: each record is stored before its transform
     Outbox,
 }
 
@@ -67,7 +69,7 @@ pub(crate) struct Commit {
 
 /// What all contestants of a run are told.
 #[derive(Debug)]
-pub(super) struct Setup {
+pub(super) struct Setup<'a> {
     pub(super) bootstrap: String,
     /// The group.
     pub(super) name: String,
@@ -76,6 +78,10 @@ pub(super) struct Setup {
     pub(super) linger: String,
     pub(super) prefetch: String,
     pub(super) appended: usize,
+    /// None where no order fails.
+    pub(super) dead_letters: Option<String>,
+    pub(super) store: Store,
+    pub(super) server: Option<&'a Server>,
     pub(super) folder: PathBuf,
 }
 
@@ -85,22 +91,22 @@ pub(super) enum Running {
     Service(Box<Service>),
 }
 
-impl Setup {
+impl Setup<'_> {
     pub(super) fn start(&self, contestant: Contestant, cell: Cell) -> Result<Running> {
-        let (db, tracking) = match contestant {
+        let tracking = match contestant {
             Contestant::Bare => return self.start_bare(cell),
-            Contestant::Forward | Contestant::None => ("none", "none"),
-            Contestant::Reliable => ("rocksdb", "reliable"),
-            Contestant::Outbox => ("rocksdb", "outbox"),
+            Contestant::Forward | Contestant::None => "none",
+            Contestant::Reliable => "reliable",
+            Contestant::Outbox => "outbox",
         };
         let mut plan = Plan {
             source: self.source.clone(),
             target: self.target.clone(),
             priority: String::new(),
-            dead_letters: None,
+            dead_letters: self.dead_letters.clone(),
             ..Plan::new(&self.folder, &self.bootstrap, &self.name)
         }
-        .key("db-strategy", db)
+        .key("db-strategy", "none")
         .key("tracking", tracking)
         .key("concurrency", cell.lanes.to_string())
         .key("batch-records", cell.batch.to_string())
@@ -113,6 +119,12 @@ impl Setup {
                 self.prefetch, self.linger
             ),
         );
+        if tracking != "none" {
+            plan = plan.on_server(self.store, self.server);
+        }
+        if self.dead_letters.is_some() {
+            plan = plan.key("failure-mode", "skip-and-log");
+        }
         if contestant == Contestant::Forward {
             plan.program = "testkit-forward";
             let field = format!(",\"routedBy\":\"{:0>1$}\"", "", self.appended.saturating_sub(14));

@@ -17,8 +17,9 @@ use crate::{
 const CUSTOMERS: usize = 100_000;
 const READY: Duration = Duration::from_secs(60);
 
-/// Good orders of so many bytes each, their customers evenly spread, so that all partitions hold as much.
-pub(super) fn orders(count: usize, bytes: usize) -> Vec<Order> {
+/// Orders of so many bytes each, so many of a thousand invalid, their customers evenly spread, so that all partitions hold
+/// as much.
+pub(super) fn orders(count: usize, bytes: usize, failing: u32) -> Vec<Order> {
     let mut random = StdRng::seed_from_u64(7);
     let mut places = vec![0_u64; CUSTOMERS];
     let mut order = |number: usize| {
@@ -31,13 +32,17 @@ pub(super) fn orders(count: usize, bytes: usize) -> Vec<Order> {
         let mut body = json!({
             "order_id": id, "customer": key, "country": "DE", "currency": "EUR", "lines": [line(), line()], "note": "",
         });
+        let fails = failing > 0 && random.random_range(0..1_000) < failing;
+        if fails {
+            body["lines"][0]["quantity"] = 0.into();
+        }
         let length = body.to_string().len();
         body["note"] = "x".repeat(bytes.saturating_sub(length)).into();
         Order {
             id,
             key,
             place,
-            fate: Fate::Good,
+            fate: if fails { Fate::Invalid } else { Fate::Good },
             value: body.to_string().into_bytes(),
         }
     };

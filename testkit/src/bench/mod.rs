@@ -21,6 +21,8 @@ use clap::Args;
 use rustix::process::Signal;
 use serde::Serialize;
 
+use test_servers::Server;
+
 use self::contestant::{Cell, Commit, Contestant};
 use crate::{
     Broker, Result, admin,
@@ -29,6 +31,8 @@ use crate::{
     process,
     reader::{self, Progress},
     seed::Seeder,
+    stores::Store,
+    tracker_bench::Cpu,
 };
 
 /// What the benchmark is asked for.
@@ -55,6 +59,12 @@ pub struct Options {
     /// The consumers' `queued.max.messages.kbytes`, of all contestants: how much each lane fetches ahead
     #[arg(long, default_value = "16384")]
     prefetch: String,
+    /// The store of `reliable` and `outbox`; its server is started, and is one of the machine's loads
+    #[arg(long, default_value_t = Store::Rocksdb)]
+    store: Store,
+    /// Orders of a thousand that fail and become dead letters; not with `bare` and `forward`, which read none
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    failing: u32,
     /// May be given several times; the first one is what the others are divided by
     #[arg(long = "contestant", value_enum, default_values_t = [Contestant::Bare, Contestant::Forward, Contestant::None, Contestant::Reliable])]
     contestants: Vec<Contestant>,
@@ -81,6 +91,7 @@ pub(crate) struct Run {
     seconds: f64,
     cpu_seconds: f64,
     broker_cpu_seconds: f64,
+    store_cpu_seconds: f64,
     peak_rss_kib: u64,
     commits: Vec<Commit>,
     /// What the checker found wrong; none counts.
@@ -90,10 +101,18 @@ pub(crate) struct Run {
 /// Exit code 0 only if every run was exact.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("orders-bench-").tempdir()?;
+    let reads_all = [Contestant::Bare, Contestant::Forward];
+    if options.failing > 0 && options.contestants.iter().any(|c| reads_all.contains(c)) {
+        return Err(
+            "with --failing, name the contestants that read orders: --contestant none --contestant reliable"
+                .into(),
+        );
+    }
     let mut bench = Bench {
         broker: Broker::start()?,
+        server: options.store.kind().map(Server::start).transpose()?,
         folder: folder.path().to_owned(),
-        orders: load::orders(options.records, options.bytes),
+        orders: load::orders(options.records, options.bytes, options.failing),
         appended: None,
         options: options.clone(),
         number: 0,
@@ -105,11 +124,17 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         .collect();
     let first = *cells.first().ok_or("no lanes or no batch")?;
     println!(
-        "{} orders of {} bytes, {PARTITIONS} partitions, linger.ms={}, queued.max.messages.kbytes={}; warming up",
-        options.records, options.bytes, options.linger, options.prefetch
+        "{} orders of {} bytes, {} of 1000 failing, {PARTITIONS} partitions, {}, linger.ms={}, queued.max.messages.kbytes={}; warming up",
+        options.records,
+        options.bytes,
+        options.failing,
+        options.store.title(),
+        options.linger,
+        options.prefetch
     );
     // The first shows how long an enriched order is: the bare loop writes as much.
-    for contestant in [Contestant::None, Contestant::Bare] {
+    bench.measure(Contestant::None, first, 0)?;
+    for &contestant in &options.contestants {
         bench.measure(contestant, first, 0)?;
     }
     println!(
@@ -142,6 +167,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 struct Bench {
     broker: Broker,
+    server: Option<Server>,
     folder: PathBuf,
     orders: Vec<Order>,
     /// How much longer an enriched order is; found by the first run.
@@ -168,10 +194,18 @@ impl Bench {
             linger: self.options.linger.clone(),
             prefetch: self.options.prefetch.clone(),
             appended: self.appended(),
+            dead_letters: (self.options.failing > 0).then(|| format!("{name}.dead-letters")),
+            store: self.options.store,
+            server: self.server.as_ref(),
             folder: folder.clone(),
             name,
         };
-        for topic in [&setup.source, &setup.target] {
+        let topics: Vec<&str> = [&setup.source, &setup.target]
+            .into_iter()
+            .chain(&setup.dead_letters)
+            .map(String::as_str)
+            .collect();
+        for topic in &topics {
             admin::create_topic(&bootstrap, topic, PARTITIONS, &[])?;
         }
         let mut running = setup.start(contestant, cell)?;
@@ -187,12 +221,15 @@ impl Bench {
         std::thread::sleep(Duration::from_millis(500));
 
         let load = load_average()?;
+        let store = || Cpu::now(self.server.as_ref().map(Server::pid));
         let (cpu, broker) = (cpu_of(running.pid())?, cpu_of(self.broker.facts().pid)?);
+        let before = store()?;
         let thawed = SystemTime::now();
         process::signal(running.pid(), Signal::CONT)?;
         self.wait_drained(&setup.name, &setup.source, &mut running)?;
         let cpu_seconds = cpu_of(running.pid())? - cpu;
         let broker_cpu_seconds = cpu_of(self.broker.facts().pid)? - broker;
+        let store_cpu_seconds = store()?.server - before.server;
         let peak_rss_kib = peak_rss(running.pid())?;
         let log = running.stop()?;
 
@@ -202,7 +239,7 @@ impl Bench {
         if self.appended.is_none() && contestant != Contestant::Bare {
             self.appended = Some(self.longer(&setup)?);
         }
-        admin::delete_topics(&bootstrap, &[&setup.source, &setup.target]);
+        admin::delete_topics(&bootstrap, &topics);
         fs::remove_dir_all(folder)?;
         Ok(Run {
             cell,
@@ -212,6 +249,7 @@ impl Bench {
             seconds: last - thawed.duration_since(UNIX_EPOCH)?.as_secs_f64(),
             cpu_seconds,
             broker_cpu_seconds,
+            store_cpu_seconds,
             peak_rss_kib,
             commits,
             wrong,
@@ -242,7 +280,7 @@ impl Bench {
             &setup.bootstrap,
             &setup.source,
             &[&setup.target],
-            None,
+            setup.dead_letters.as_deref(),
             &setup.name,
         )
         .run()?;
@@ -250,7 +288,7 @@ impl Bench {
             self.orders.len(),
             commits.iter().map(|c| c.records).sum::<usize>(),
         );
-        if !verdict.is_true() || verdict.enriched != all {
+        if !verdict.is_true() || verdict.enriched + verdict.failed != all {
             return Ok(Some(verdict.to_string()));
         }
         Ok((told != all).then(|| format!("it told of {told} committed records of {all}")))

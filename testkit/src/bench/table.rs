@@ -28,12 +28,13 @@ pub(super) fn line(run: &Run) -> String {
     let Cell { lanes, batch } = run.cell;
     let commit = |share| quantile(run.commits.iter().map(|c| c.commit).collect(), share) * 1e3;
     let mut line = format!(
-        "round {} {lanes} lane(s) batch {batch} {:8} {:7.0} records/s {:5.2} CPU-s/M (broker {:5.2}) {:4} MiB, commit p50 {:.1} p99 {:.1} ms, {} transactions, load {:.2}",
+        "round {} {lanes} lane(s) batch {batch} {:8} {:7.0} records/s {:5.2} CPU-s/M (broker {:5.2}, store {:5.2}) {:4} MiB, commit p50 {:.1} p99 {:.1} ms, {} transactions, load {:.2}",
         run.round,
         run.contestant.to_string(),
         run.rate(),
         run.cpu(),
         run.broker_cpu_seconds / run.millions(),
+        run.store_cpu_seconds / run.millions(),
         run.peak_rss_kib / 1024,
         commit(0.5),
         commit(0.99),
@@ -50,7 +51,7 @@ pub(super) fn line(run: &Run) -> String {
 /// left out and counted.
 pub(super) fn of(runs: &[Run], cells: &[Cell], contestants: &[Contestant]) -> String {
     let mut text = String::from(
-        "| lanes | batch | contestant | records/s: median (min–max) | ratio: median (min–max) | CPU s per million: median (min–max) | peak RSS MiB: max | ack wait p50 ms | offsets p50 ms | commit p50 / p99 ms | records a transaction | runs |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
+        "| lanes | batch | contestant | records/s: median (min–max) | ratio: median (min–max) | CPU s per million: median (min–max) | the store's server | peak RSS MiB: max | ack wait p50 ms | offsets p50 ms | commit p50 / p99 ms | records a transaction | runs |\n|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|\n",
     );
     for cell in cells {
         for contestant in contestants {
@@ -73,12 +74,18 @@ pub(super) fn of(runs: &[Run], cells: &[Cell], contestants: &[Contestant]) -> St
             let rss = of(*contestant).map(|r| r.peak_rss_kib).max().unwrap_or(0);
             let _ = writeln!(
                 text,
-                "| {} | {} | {contestant} | {} | {} | {} | {} | {:.1} | {:.1} | {:.1} / {:.1} | {} | {} of {all} |",
+                "| {} | {} | {contestant} | {} | {} | {} | {:.2} | {} | {:.1} | {:.1} | {:.1} / {:.1} | {} | {} of {all} |",
                 cell.lanes,
                 cell.batch,
                 spread(&of(*contestant).map(Run::rate).collect::<Vec<_>>(), 0),
                 spread(&pairs, 2),
                 spread(&of(*contestant).map(Run::cpu).collect::<Vec<_>>(), 2),
+                quantile(
+                    of(*contestant)
+                        .map(|run| run.store_cpu_seconds / run.millions())
+                        .collect(),
+                    0.5
+                ),
                 rss.div_ceil(1024),
                 pooled(|c| c.acknowledged, 0.5),
                 pooled(|c| c.offsets, 0.5),

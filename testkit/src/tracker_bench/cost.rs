@@ -16,14 +16,14 @@ use crate::Result;
 
 /// CPU time so far, in seconds.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cpu {
-    client: f64,
-    server: f64,
+pub(crate) struct Cpu {
+    pub(crate) client: f64,
+    pub(crate) server: f64,
 }
 
 impl Cpu {
     /// Of this process, and of a server with the processes below it.
-    pub(super) fn now(server: Option<u32>) -> Result<Self> {
+    pub(crate) fn now(server: Option<u32>) -> Result<Self> {
         let time = clock_gettime(ClockId::ProcessCPUTime);
         let client = Duration::new(time.tv_sec.try_into()?, time.tv_nsec.try_into()?).as_secs_f64();
         let mut nanoseconds = 0;

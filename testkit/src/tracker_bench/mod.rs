@@ -21,8 +21,9 @@ use serde_json::Value;
 use test_servers::Server;
 use tracker_api::{Cursor, Entry, Namespace, Order, Page, Query, Status};
 
+pub(crate) use self::cost::Cpu;
 use self::{
-    cost::{Cpu, Lap},
+    cost::Lap,
     load::{BATCH, CLAIMED, FAILED, Live, MOST},
 };
 use crate::{Result, stores::Store};
