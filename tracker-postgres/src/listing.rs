@@ -176,9 +176,9 @@ pub(crate) fn page(query: &Query) -> Arc<str> {
             // Each status has its own order in the index: they are merged, and each is read only as far as it is needed.
             Some(statuses) if !statuses.is_empty() => {
                 let of = |status: &u8| {
+                    let matches = &filter.sql;
                     format!(
-                        "SELECT {columns} FROM entry WHERE {} AND status = {status}",
-                        filter.sql
+                        "(SELECT {columns} FROM entry WHERE {matches} AND status = {status} {order} LIMIT {limit})"
                     )
                 };
                 let all = statuses.iter().map(of).collect::<Vec<_>>().join(" UNION ALL ");
