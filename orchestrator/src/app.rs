@@ -15,6 +15,9 @@ use crate::{
     transform::Transform,
 };
 
+/// How long calls to an embedded store that are under way may hold up the end.
+const LAST_CALLS: Duration = Duration::from_secs(3);
+
 /// A service: its name, what it makes of a record, and what it can store to. [`main`](crate::main) gives it a command
 /// line; [`App::start`] runs it inside another program.
 pub struct App<T> {
@@ -176,8 +179,9 @@ impl<T: Transform> App<T> {
                 }
             }
         });
-        // A thread that hangs must not keep the program.
-        runtime.shutdown_background();
+        // An embedded store that is at work while the program's statics are torn down aborts it; so it is waited for. A thread
+        // that hangs must not keep the program.
+        runtime.shutdown_timeout(LAST_CALLS);
         exit
     }
 }
