@@ -72,8 +72,21 @@ async fn sides<T: Transform>(
     }
     let keeps = fs::create_dir_all(data_dir);
     keeps.map_err(|e| Error::new(Kind::Failed, format!("cannot make {}: {e}", data_dir.display())))?;
-    let checkpoint = data_dir.join(format!("copy-{from_name}-{to_name}.json").replace(['/', ':'], "_"));
+    let checkpoint = data_dir.join(format!("copy-{}-{}.json", short(&from_name), short(&to_name)));
     Ok(store_command::copy(&moving, (&from, &to), &checkpoint, out, err).await)
+}
+
+/// A side's part of a file's name: a store's name, or something short that stands for a path.
+fn short(name: &str) -> String {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    match file(name) {
+        None => name.replace(['/', ':'], "_"),
+        Some(path) => {
+            let mut hasher = DefaultHasher::new();
+            fs::canonicalize(&path).unwrap_or(path).hash(&mut hasher);
+            format!("file-{:016x}", hasher.finish())
+        }
+    }
 }
 
 fn file(name: &str) -> Option<PathBuf> {

@@ -28,6 +28,8 @@ use crate::http::SOCKET;
 /// The longest answer that is read: a page of records with their bytes stays below it.
 const ANSWER: usize = 32 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// For what looks through the whole store.
+const LONG_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A way to the records.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ impl Access {
 
     pub(super) async fn purge(&self, purge: &Purge) -> Result<u64> {
         match self {
-            Self::Service(client) => client.post("/v1/purge", purge).await,
+            Self::Service(client) => client.work("/v1/purge", purge).await,
             Self::Store(operations, _) => operations.purge(purge).await,
         }
     }
@@ -145,7 +147,7 @@ impl Access {
 
     pub(super) async fn reconcile(&self) -> Result<Vec<Reconciled>> {
         match self {
-            Self::Service(client) => client.post("/v1/reconcile", &()).await,
+            Self::Service(client) => client.work("/v1/reconcile", &()).await,
             Self::Store(operations, _) => operations.reconcile().await,
         }
     }
@@ -205,22 +207,33 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.send(Method::GET, path, Bytes::new()).await
+        self.send(Method::GET, path, Bytes::new(), PATIENCE).await
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         let body = serde_json::to_vec(body).map_err(|error| unreadable(&error))?;
-        self.send(Method::POST, path, body.into()).await
+        self.send(Method::POST, path, body.into(), PATIENCE).await
+    }
+
+    async fn work<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        let body = serde_json::to_vec(body).map_err(|error| unreadable(&error))?;
+        self.send(Method::POST, path, body.into(), LONG_PATIENCE).await
     }
 
     async fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect(&self.socket).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T> {
-        let answer = time::timeout(PATIENCE, self.exchange(method, path, body))
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<T> {
+        let answer = time::timeout(patience, self.exchange(method, path, body))
             .await
-            .map_err(|_| self.unreachable(&"no answer within 30 s"))?;
+            .map_err(|_| self.unreachable(&format!("no answer within {} s", patience.as_secs())))?;
         let (ok, body) = answer?;
         if ok {
             return serde_json::from_slice(&body).map_err(|error| unreadable(&error));

@@ -23,6 +23,11 @@ use crate::recorder::import;
 struct Checkpoint {
     after: Option<RecordId>,
     entries: u64,
+    /// As it stood when the move began. What was written later may lie behind `after`, and a later progress would say of it
+    /// that it was told.
+    rows: Vec<Progress>,
+    stripped: Vec<String>,
+    refused: Vec<String>,
 }
 
 /// What became of a move.
@@ -80,21 +85,27 @@ pub(crate) async fn copy(
             return Err(Error::new(Kind::Held, message));
         }
     };
-    // A file is read from its start again: that costs little.
-    let is_file = matches!(from, Side::File(_));
-    let held = if is_file {
-        Checkpoint::default()
-    } else {
-        read_checkpoint(at)
+    let held = match from.is_stream() {
+        true => None,
+        false => read_checkpoint(at),
     };
     let mut moved = Moved {
-        entries: held.entries,
-        resumed: held.after.is_some(),
+        resumed: held.is_some(),
         ..Moved::default()
     };
-    let mut reading = Reading::begin(from, held.after).await?;
+    let held = held.unwrap_or_default();
+    (moved.entries, moved.stripped, moved.refused) = (held.entries, held.stripped, held.refused);
+    let mut reading = Reading::begin(from, held.after.clone()).await?;
+    let is_file = matches!(from, Side::File(_));
+    if moved.resumed && !is_file {
+        reading.rows = held.rows;
+    }
     while !reading.done {
-        let entries = reading.read().await?;
+        let mut entries = reading.read().await?;
+        if is_file {
+            // A file is read from its start again, and only what lies behind is taken.
+            entries.retain(|entry| held.after.as_ref().is_none_or(|after| entry.id > *after));
+        }
         if entries.is_empty() {
             continue;
         }
@@ -105,9 +116,15 @@ pub(crate) async fn copy(
             .extend(odd.stripped.iter().map(ToString::to_string));
         moved.refused.extend(odd.refused.iter().map(ToString::to_string));
         told(moved.entries, reading.share());
-        if !is_file {
-            let (after, entries) = (reading.after.clone(), moved.entries);
-            write_checkpoint(at, &Checkpoint { after, entries })?;
+        if !from.is_stream() {
+            let checkpoint = Checkpoint {
+                after: reading.after.clone(),
+                entries: moved.entries,
+                rows: if is_file { Vec::new() } else { reading.rows.clone() },
+                stripped: moved.stripped.clone(),
+                refused: moved.refused.clone(),
+            };
+            write_checkpoint(at, &checkpoint)?;
         }
     }
     for slice in reading.rows.chunks(PAGE) {
@@ -137,9 +154,9 @@ async fn write(from: &Side, path: &Path, mut told: impl FnMut(u64, Option<f64>))
     Ok(moved)
 }
 
-fn read_checkpoint(at: &Path) -> Checkpoint {
-    let text = fs::read_to_string(at).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
+/// What cannot be read is none: then the move begins at the start, which is only slower.
+fn read_checkpoint(at: &Path) -> Option<Checkpoint> {
+    serde_json::from_str(&fs::read_to_string(at).ok()?).ok()
 }
 
 fn write_checkpoint(at: &Path, checkpoint: &Checkpoint) -> Result<()> {

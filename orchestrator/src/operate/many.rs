@@ -147,16 +147,11 @@ impl Operations {
             }
             told
         })?;
-        let lost = changes
-            .iter()
-            .zip(took)
-            .filter(|(_, took)| !took)
-            .map(|(change, _)| change.id.to_string());
-        for id in lost {
-            for other in settled.iter_mut().filter(|settled| settled.id == id) {
-                (other.done, other.changed) = (false, true);
-                other.why = Some("it has changed meanwhile".to_owned());
-            }
+        // Those that were to be decided stand in the order of the changes.
+        let decided = settled.iter_mut().filter(|settled| settled.done);
+        for (lost, _) in decided.zip(took).filter(|(_, took)| !took) {
+            (lost.done, lost.changed) = (false, true);
+            lost.why = Some("it has changed meanwhile".to_owned());
         }
         Ok(settled)
     }

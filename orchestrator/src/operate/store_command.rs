@@ -159,51 +159,58 @@ impl Purging {
             (Purgeable::Resolved, "resolved", resolved),
             (Purgeable::Superseded, "superseded", resolved),
         ];
-        if !self.dry_run && !self.yes && !io::stdin().is_terminal() {
-            let _ = writeln!(
-                err,
-                "nobody can be asked here: say --yes, or --dry-run to only count"
-            );
-            return 2;
+        match self.purge(access, &wanted, out, err).await {
+            Ok(code) => code,
+            Err(error) => report(&error, err),
         }
-        let mut counts = Vec::new();
-        for dry_run in [true, false] {
-            if !dry_run && (self.dry_run || counts.iter().all(|(_, count)| *count == 0)) {
-                break;
-            }
-            if !dry_run && !self.yes && !confirmed(&counts, err) {
-                let _ = writeln!(err, "nothing was done");
-                return 2;
-            }
-            // With --yes there is nothing to show first.
-            if dry_run && self.yes && !self.dry_run {
-                counts = wanted.iter().map(|(_, name, _)| (*name, 1)).collect();
-                continue;
-            }
-            counts.clear();
-            for (what, name, before) in wanted {
-                let Some(before) = before else { continue };
-                match all(
-                    access,
-                    ask::Purge {
-                        what,
-                        before,
-                        dry_run,
-                    },
-                )
-                .await
-                {
-                    Ok(count) => counts.push((name, count)),
-                    Err(error) => return report(&error, err),
-                }
-            }
-        }
-        let word = if self.dry_run { "would go" } else { "gone" };
-        for (name, count) in counts {
-            let _ = writeln!(out, "{name:<11}{count:>10} {word}");
-        }
-        0
     }
+
+    async fn purge(
+        &self,
+        access: &Access,
+        wanted: &[Wanted],
+        out: &mut impl Write,
+        err: &mut impl Write,
+    ) -> Result<i32> {
+        // With --yes there is nothing to show first.
+        if self.dry_run || !self.yes {
+            let planned = each(access, wanted, true).await?;
+            if self.dry_run || planned.iter().all(|(_, count)| *count == 0) {
+                let word = if self.dry_run { "would go" } else { "gone" };
+                told_counts(&planned, word, out);
+                return Ok(0);
+            }
+            if !confirmed(&planned, err) {
+                let _ = writeln!(err, "nothing was done");
+                return Ok(2);
+            }
+        }
+        told_counts(&each(access, wanted, false).await?, "gone", out);
+        Ok(0)
+    }
+}
+
+/// A kind, its name, and before when it must be written to go; none if it stays.
+type Wanted = (Purgeable, &'static str, Option<i64>);
+
+fn told_counts(counts: &[(&str, u64)], word: &str, out: &mut impl Write) {
+    for (name, count) in counts {
+        let _ = writeln!(out, "{name:<11}{count:>10} {word}");
+    }
+}
+
+async fn each(access: &Access, wanted: &[Wanted], dry_run: bool) -> Result<Vec<(&'static str, u64)>> {
+    let mut counts = Vec::with_capacity(wanted.len());
+    for (what, name, before) in wanted {
+        let Some(before) = *before else { continue };
+        let purge = ask::Purge {
+            what: *what,
+            before,
+            dry_run,
+        };
+        counts.push((*name, all(access, purge).await?));
+    }
+    Ok(counts)
 }
 
 async fn all(access: &Access, purge: ask::Purge) -> Result<u64> {
@@ -223,12 +230,15 @@ fn confirmed(counts: &[(&str, u64)], err: &mut impl Write) -> bool {
         .iter()
         .map(|(name, count)| format!("{count} {name}"))
         .collect();
-    let _ = write!(
-        err,
-        "This deletes {} for good. Type {total} to go on: ",
-        list.join(", ")
-    )
-    .and_then(|()| err.flush());
+    let _ = writeln!(err, "This deletes {} for good.", list.join(", "));
+    if !io::stdin().is_terminal() {
+        let _ = writeln!(
+            err,
+            "Nobody can be asked here: say --yes, or --dry-run to only count"
+        );
+        return false;
+    }
+    let _ = write!(err, "Type {total} to go on: ").and_then(|()| err.flush());
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).is_ok() && answer.trim() == total.to_string()
 }
@@ -293,34 +303,53 @@ pub(crate) async fn copy(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> i32 {
-    let mut bar = Bar::new("copied");
-    let moved = house::copy(from, to, checkpoint, |entries, share| bar.seen(entries, share)).await;
-    bar.end();
-    let moved = match moved {
-        Ok(moved) => moved,
-        Err(error) => return report(&error, err),
-    };
-    told(&moved, err);
-    // What went to standard output, or came from standard input, cannot be read once more.
-    let streams = [&moving.from, &moving.to].iter().any(|name| name.ends_with(":-"));
-    if streams {
-        let _ = writeln!(
-            err,
-            "copied {} entries and the progress of {} partitions",
-            moved.entries, moved.progress
-        );
-        return if moved.refused.is_empty() { 0 } else { 4 };
+    match copied(moving, (from, to), checkpoint, out, err).await {
+        Ok(code) => code,
+        Err(error) => report(&error, err),
     }
-    match compare(moving, from, to, out).await {
-        Ok(found) if found.is_same() => 0,
-        Ok(_) => {
+}
+
+async fn copied(
+    moving: &Moving,
+    (from, to): (&Side, &Side),
+    checkpoint: &std::path::Path,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> Result<i32> {
+    loop {
+        let mut bar = Bar::new("copied");
+        let moved = house::copy(from, to, checkpoint, |entries, share| bar.seen(entries, share)).await;
+        bar.end();
+        let moved = moved?;
+        told(&moved, err);
+        // What went to standard output, or came from standard input, cannot be read once more.
+        if from.is_stream() || to.is_stream() {
             let _ = writeln!(
                 err,
-                "The two differ: the target held more, or one was written to meanwhile. Once the service has stopped, copy again: what is there already costs little."
+                "copied {} entries and the progress of {} partitions",
+                moved.entries, moved.progress
             );
-            4
+            let whole = moved.refused.is_empty() && moved.stripped.is_empty();
+            return Ok(if whole { 0 } else { 4 });
         }
-        Err(error) => report(&error, err),
+        let found = compare(from, to).await?;
+        if moved.resumed && !found.is_same() {
+            // It may be long ago that it was cut off. The next round begins at the start, so there is no third.
+            let _ = writeln!(
+                err,
+                "What the earlier copy had taken was written to since: once more, from the start."
+            );
+            continue;
+        }
+        shown(moving, &found, out)?;
+        if found.is_same() {
+            return Ok(0);
+        }
+        let _ = writeln!(
+            err,
+            "The two differ: the target held more, or one was written to meanwhile. Once the service has stopped, copy again: what is there already costs little."
+        );
+        return Ok(4);
     }
 }
 
@@ -345,19 +374,25 @@ pub(crate) async fn verify(
     out: &mut impl Write,
     err: &mut impl Write,
 ) -> i32 {
-    match compare(moving, from, to, out).await {
-        Ok(found) => i32::from(!found.is_same()),
+    let found = match compare(from, to).await {
+        Ok(found) => found,
+        Err(error) => return report(&error, err),
+    };
+    match shown(moving, &found, out) {
+        Ok(()) => i32::from(!found.is_same()),
         Err(error) => report(&error, err),
     }
 }
 
-async fn compare(moving: &Moving, from: &Side, to: &Side, out: &mut impl Write) -> Result<Compared> {
+async fn compare(from: &Side, to: &Side) -> Result<Compared> {
     let mut bar = Bar::new("compared");
     let found = house::compare(from, to, |entries, share| bar.seen(entries, share)).await;
     bar.end();
-    let found = found?;
-    print(out, moving.output, &found, |_| {
-        table::compared(&found, &moving.from, &moving.to)
-    })?;
-    Ok(found)
+    found
+}
+
+fn shown(moving: &Moving, found: &Compared, out: &mut impl Write) -> Result<()> {
+    print(out, moving.output, found, |_| {
+        table::compared(found, &moving.from, &moving.to)
+    })
 }

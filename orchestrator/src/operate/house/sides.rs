@@ -27,6 +27,13 @@ pub(crate) enum Side {
     File(PathBuf),
 }
 
+impl Side {
+    /// Whether it can be read or written only once.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self, Self::File(path) if path == Path::new("-"))
+    }
+}
+
 pub(super) fn failed(what: impl std::fmt::Display) -> Error {
     Error::new(Kind::Failed, what.to_string())
 }

@@ -1,9 +1,15 @@
 //! Moving house: copy, verify, files, what is interrupted.
 
+use std::sync::atomic::AtomicUsize;
+
 use tracker_api::{Claim, DynTracker, Resolution};
 
 use super::*;
-use crate::operate::house::{Side, compare, copy};
+use crate::operate::{
+    command::Format,
+    house::{Side, compare, copy},
+    store_command::{self, Moving},
+};
 
 /// Entries of every kind, with bytes, decisions and odd text.
 async fn furnished(count: i64) -> DynTracker {
@@ -89,53 +95,213 @@ async fn a_store_that_went_through_a_file_is_the_same_and_the_file_too() {
     assert!(same(&old, &new).await);
 }
 
+/// A store that goes away after some imports, and does not take everything.
+#[derive(Debug, Default)]
+struct Picky {
+    inner: MemoryTracker,
+    /// So many imports are left before it is away.
+    left: AtomicUsize,
+    imported: AtomicUsize,
+    no_bytes_of: Vec<i64>,
+    nothing_of: Vec<i64>,
+}
+
+impl Picky {
+    fn away_after(imports: usize) -> Self {
+        Self {
+            left: AtomicUsize::new(imports),
+            ..Self::default()
+        }
+    }
+}
+
+#[async_trait]
+impl FailureTracker for Picky {
+    async fn record(&self, entries: &[Entry], progress: &[Progress]) -> tracker_api::Result<Vec<bool>> {
+        self.inner.record(entries, progress).await
+    }
+    async fn import(&self, entries: &[Entry], progress: &[Progress]) -> tracker_api::Result<()> {
+        let refused = |entry: &Entry| {
+            let bytes = self.no_bytes_of.contains(&entry.id.offset) && entry.captured.is_some();
+            bytes || self.nothing_of.contains(&entry.id.offset)
+        };
+        if entries.iter().any(refused) {
+            return Err(tracker_api::Error::new(ErrorKind::Refused, "not to my taste"));
+        }
+        if self
+            .left
+            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+            .is_err()
+        {
+            return Err(tracker_api::Error::new(ErrorKind::Unavailable, "away"));
+        }
+        self.imported.fetch_add(entries.len(), SeqCst);
+        self.inner.import(entries, progress).await
+    }
+    async fn resolve(&self, changes: &[Change]) -> tracker_api::Result<Vec<bool>> {
+        self.inner.resolve(changes).await
+    }
+    async fn progress(&self) -> tracker_api::Result<Vec<Progress>> {
+        self.inner.progress().await
+    }
+    async fn get(&self, ids: &[RecordId]) -> tracker_api::Result<Vec<Option<Entry>>> {
+        self.inner.get(ids).await
+    }
+    async fn list(&self, query: &Query) -> tracker_api::Result<Page> {
+        self.inner.list(query).await
+    }
+    async fn groups(&self, query: &Query) -> tracker_api::Result<Vec<Group>> {
+        self.inner.groups(query).await
+    }
+    async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> tracker_api::Result<u64> {
+        self.inner.purge(what, before, limit).await
+    }
+    async fn ping(&self) -> tracker_api::Result<()> {
+        self.inner.ping().await
+    }
+    fn risks(&self) -> Vec<tracker_api::Risk> {
+        self.inner.risks()
+    }
+}
+
+/// A move of 5 500 entries into `target`, which ended when the target went away.
+async fn cut_off(old: &Side, target: &Arc<Picky>, at: &Path) {
+    let error = copy(old, &Side::Store(target.clone()), at, |_, _| {}).await;
+    assert_eq!(error.unwrap_err().kind, Kind::Unavailable);
+    assert!(
+        target.progress().await.unwrap().is_empty(),
+        "progress speaks before the entries"
+    );
+    assert!(at.exists());
+    target.left.store(usize::MAX, SeqCst);
+}
+
 #[tokio::test]
 async fn a_copy_that_was_cut_off_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("checkpoint.json");
-    let (old, target) = (Side::Store(furnished(5_500).await), empty());
-    let new = Side::Store(target.clone());
-    {
-        // Dropped in the middle, as a kill would.
-        let mut pages = 0;
-        let mut seen = |_: u64, _: Option<f64>| pages += 1;
-        let copying = copy(&old, &new, &at, &mut seen);
-        tokio::pin!(copying);
-        futures::future::poll_fn(|context| {
-            let _begun = Future::poll(copying.as_mut(), context);
-            std::task::Poll::Ready(())
-        })
-        .await;
+    let old = Side::Store(furnished(5_500).await);
+    let file = Side::File(dir.path().join("a.ndjson"));
+    copy(&old, &file, &at, |_, _| {}).await.unwrap();
+    for from in [&old, &file] {
+        let target = Arc::new(Picky::away_after(2));
+        cut_off(from, &target, &at).await;
+        let new = Side::Store(target.clone());
+        let (mut told, mut shares) = (Vec::new(), Vec::new());
+        let moved = copy(from, &new, &at, |count, share| {
+            told.push(count);
+            shares.extend(share);
+        });
+        let moved = moved.await.unwrap();
+        assert!(moved.resumed && moved.entries == 5_500, "{moved:?}");
+        assert_eq!(
+            told.first(),
+            Some(&3_000),
+            "what was taken is not taken once more"
+        );
+        assert_eq!(target.imported.load(SeqCst), 5_500);
+        assert!(
+            shares.is_sorted() && shares.iter().all(|share| (0.0..=1.0).contains(share)),
+            "{shares:?}"
+        );
+        assert!(same(&old, &new).await);
+        assert!(!at.exists(), "what is done leaves no checkpoint");
     }
-    // A memory store answers at once, so that copy ended; what a real crash leaves is a checkpoint and half the entries.
-    let half = MemoryTracker::default();
-    let Side::Store(source) = &old else { unreachable!() };
-    let page = source
-        .list(&Query {
-            limit: 1_000,
-            ..Query::default()
-        })
-        .await
-        .unwrap();
-    half.import(&page.entries, &[]).await.unwrap();
-    let last = page.entries.last().unwrap().id.clone();
-    let text = serde_json::json!({"after": last, "entries": 1_000}).to_string();
-    std::fs::write(&at, text).unwrap();
-    let half = Side::Store(Arc::new(half));
-    let (mut told, mut shares) = (Vec::new(), Vec::new());
-    let moved = copy(&old, &half, &at, |count, share| {
-        told.push(count);
-        shares.extend(share);
-    });
-    let moved = moved.await.unwrap();
-    assert!(moved.resumed && moved.entries == 5_500, "{moved:?}");
-    assert_eq!(told.first(), Some(&2_000), "the first thousand is not read again");
-    assert!(
-        shares.is_sorted() && shares.iter().all(|share| (0.0..=1.0).contains(share)),
-        "{shares:?}"
+}
+
+#[tokio::test]
+async fn a_copy_that_goes_on_claims_no_more_than_what_it_took() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("checkpoint.json");
+    let source = furnished(5_500).await;
+    let old = Side::Store(source.clone());
+    let target = Arc::new(Picky::away_after(2));
+    cut_off(&old, &target, &at).await;
+    // Written behind the copy's back, and told of by a progress that was written after it.
+    let late = Partition::new("a:b", 0).at(7_777);
+    let behind = Entry {
+        id: late.clone(),
+        ..entry(4, Outcome::Failed, "late")
+    };
+    let further = Progress {
+        committed: 9_000,
+        ..progress("a:b", 7, 2)
+    };
+    source.record(&[behind], &[further]).await.unwrap();
+    let new = Side::Store(target.clone());
+    let moved = copy(&old, &new, &at, |_, _| {}).await.unwrap();
+    assert!(moved.resumed);
+    assert_eq!(target.get(&[late]).await.unwrap(), [None]);
+    let committed = target.progress().await.unwrap();
+    assert_eq!(
+        committed[0].committed, 8,
+        "the store speaks of what it was not told"
     );
-    assert!(same(&old, &half).await);
-    assert!(!at.exists(), "what is done leaves no checkpoint");
+}
+
+fn moving() -> Moving {
+    Moving {
+        from: "old".into(),
+        to: "new".into(),
+        output: Format::Json,
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_behind_a_copy_that_was_cut_off_is_taken_in_a_second_round() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("checkpoint.json");
+    let source = furnished(5_500).await;
+    let old = Side::Store(source.clone());
+    let target = Arc::new(Picky::away_after(2));
+    cut_off(&old, &target, &at).await;
+    let behind = Entry {
+        id: Partition::new("a:b", 0).at(7_777),
+        ..entry(4, Outcome::Failed, "late")
+    };
+    source.record(&[behind], &[]).await.unwrap();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let new = Side::Store(target);
+    let code = store_command::copy(&moving(), (&old, &new), &at, &mut out, &mut err).await;
+    let err = String::from_utf8(err).unwrap();
+    assert_eq!((code, err.contains("once more")), (0, true), "{err}");
+    let found: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(found["left_sha256"], found["right_sha256"]);
+    assert!(same(&old, &new).await);
+}
+
+#[tokio::test]
+async fn what_the_target_refuses_is_named_also_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("checkpoint.json");
+    let old = Side::Store(furnished(2_500).await);
+    // The first page is taken one by one: it holds both, of the topic that comes first.
+    let target = Arc::new(Picky {
+        no_bytes_of: vec![4],
+        nothing_of: vec![7],
+        ..Picky::away_after(999)
+    });
+    cut_off(&old, &target, &at).await;
+    let new = Side::Store(target.clone());
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let moved = copy(&old, &new, &at, |_, _| {}).await.unwrap();
+    assert!(moved.resumed);
+    assert_eq!(
+        (&moved.stripped[..], &moved.refused[..]),
+        (&["a:b:0:4".to_owned()][..], &["a:b:1:7".to_owned()][..])
+    );
+    let code = store_command::copy(&moving(), (&old, &new), &at, &mut out, &mut err).await;
+    let err = String::from_utf8(err).unwrap();
+    assert_eq!(code, 4, "{err}");
+    assert!(err.contains("a:b:1:7: refused"), "{err}");
+    let found: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(
+        found["differing"],
+        serde_json::json!(["a:b:0:4", "a:b:1:7"]),
+        "{found}"
+    );
+    let bare = target.get(&[id("a:b:0:4")]).await.unwrap().remove(0).unwrap();
+    assert!(bare.captured.is_none() && bare.failure.unwrap().bytes_refused);
 }
 
 #[tokio::test]

@@ -184,6 +184,15 @@ async fn a_decision_about_what_has_changed_meanwhile_does_not_take() {
         resolve: because("test data"),
     };
     let verb = crate::operate::Verb::Discard;
+    let twice = crate::operate::Many {
+        records: ["orders:0:3", "orders:0:2", "orders:0:3"]
+            .map(|id| (id.to_owned(), None))
+            .into(),
+        ..many(0)
+    };
+    let settled = operations.settle(verb, &twice).await.unwrap();
+    let done: Vec<bool> = settled.iter().map(|settled| settled.done).collect();
+    assert_eq!(done, [true, true, false], "named twice, it is decided once");
     let settled = operations.settle(verb, &many(7)).await.unwrap();
     assert!(!settled[0].done && settled[0].changed, "{settled:?}");
     assert!(operations.settle(verb, &many(0)).await.unwrap()[0].done);
@@ -216,7 +225,16 @@ async fn a_purge_counts_first_and_deletes_only_when_told_to() {
         .filter_map(|line| line.split_whitespace().nth(1))
         .collect();
     assert_eq!(counts, ["1", "2", "0"], "{out}");
-    assert_eq!(run(&access, "tracker purge").await.0, 2, "nobody can be asked");
+    let (code, _, told) = run(&access, "tracker purge").await;
+    assert_eq!(
+        (
+            code,
+            told.contains("1 succeeded, 2 resolved, 0 superseded for good"),
+            told.contains("say --yes")
+        ),
+        (2, true, true),
+        "nobody can be asked: {told}"
+    );
     assert_eq!(run(&access, "tracker purge --resolved-before 2023-01-01T00:00:00Z --succeeded-before 2023-01-01T00:00:00Z --yes").await.0, 0);
     assert_eq!(
         tracker.list(&Query::default()).await.unwrap().entries.len(),
