@@ -108,8 +108,10 @@ mod tests {
 
     #[test]
     fn an_order_is_as_long_as_asked_and_has_an_id_of_its_own() {
-        let orders = orders(1_000, 300);
+        let orders = orders(1_000, 300, 100);
         assert!(orders.iter().all(|order| order.value.len() == 300));
+        let failing = orders.iter().filter(|order| order.fate == Fate::Invalid).count();
+        assert!((50..200).contains(&failing), "{failing}");
         let ids: std::collections::HashSet<_> = orders.iter().map(|order| &order.id).collect();
         assert_eq!(ids.len(), 1_000);
     }
