@@ -432,9 +432,10 @@ async fn whoever_did_not_poll_for_too_long_has_lost_its_partitions() {
     }
     assert_eq!(told, Err(lost));
     let polled = lane.session.poll(1, Duration::ZERO).await.unwrap();
+    // On a busy machine the group may have answered already, and the next assignment follows.
     assert_eq!(
-        polled.membership,
-        [Membership::Lost(vec![Partition::new("in", 0)])]
+        polled.membership.first(),
+        Some(&Membership::Lost(vec![Partition::new("in", 0)]))
     );
 }
 
