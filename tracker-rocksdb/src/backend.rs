@@ -240,11 +240,9 @@ fn put(
         codec::encode_entry(&key, kept)?,
     );
     if let Some(at) = kept.first_failed_at {
-        batch.put_cf(
-            reader.family(Family::Newest)?,
-            codec::time_key(number, at, &kept.id),
-            [],
-        );
+        let key = codec::time_key(number, at, &kept.id);
+        let brief = codec::encode(&key, &codec::Brief::of(kept))?;
+        batch.put_cf(reader.family(Family::Newest)?, &key, brief);
     }
     let family = reader.family(Family::Age)?;
     match kept_as(kept) {

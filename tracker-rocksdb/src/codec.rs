@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracker_api::{
-    Captured, Claim, Decision, Entry, Error, ErrorKind, Failure, Partition, RecordId, Resolution, Result,
-    Timestamp, Version,
+    Captured, Claim, Decision, Entry, Error, ErrorKind, Failure, Outcome, Partition, RecordId, Resolution,
+    Result, Status, Timestamp, Version,
 };
 
 const FORMAT: u8 = 1;
@@ -220,6 +220,39 @@ pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Result<Entry> {
         resolution: row.resolution.map(Resolution::from),
         revision: row.revision,
     })
+}
+
+/// What the index by first failure says of an entry, so that a listing need not read what it leaves out, nor groups what
+/// they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Brief {
+    pub(crate) outcome: Outcome,
+    pub(crate) status: Status,
+    pub(crate) era: u64,
+    /// Fingerprint and [`class_sum`].
+    pub(crate) cause: Option<(u64, u32)>,
+}
+
+impl Brief {
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let cause = |failure: &Failure| (failure.fingerprint, class_sum(&failure.class));
+        Self {
+            outcome: entry.version.outcome,
+            status: Status::of(entry),
+            era: entry.version.era,
+            cause: entry.failure.as_ref().map(cause),
+        }
+    }
+}
+
+/// Classes with different sums are different; with equal ones they may be equal.
+pub(crate) fn class_sum(class: &str) -> u32 {
+    crc32fast::hash(class.as_bytes())
+}
+
+/// None of an index row that was written before these existed.
+pub(crate) fn decode_brief(key: &[u8], value: &[u8]) -> Result<Option<Brief>> {
+    (!value.is_empty()).then(|| decode(key, value)).transpose()
 }
 
 /// An entry without its id, which is its key.

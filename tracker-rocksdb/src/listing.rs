@@ -4,10 +4,12 @@ use std::{
 };
 
 use rocksdb::{Direction, IteratorMode, ReadOptions};
-use tracker_api::{Cursor, Entry, Error, ErrorKind, Group, Order, Outcome, Page, Query, Result};
+use tracker_api::{
+    Cursor, Entry, Error, ErrorKind, Group, Order, Outcome, Page, Query, RecordId, Result, Timestamp,
+};
 
 use crate::{
-    codec::{self, Number},
+    codec::{self, Brief, Number},
     store::{Family, Reader},
 };
 
@@ -65,19 +67,27 @@ pub(crate) fn page(reader: &Reader<'_>, number: Number, query: &Query) -> Result
             }
         }
         Order::NewestFirst => {
-            let prefix = codec::namespace_prefix(number);
-            let to = match &query.after {
-                None => codec::behind(&prefix),
-                Some(after) => {
-                    let at = after.first_failed_at.ok_or_else(|| {
-                        let message = "the cursor is of a listing by id, the query is newest first: start without a cursor";
-                        Error::new(ErrorKind::Refused, message)
-                    })?;
-                    Some(codec::time_key(number, at, &after.id))
-                }
+            let Some((from, mut to)) = times(number, query) else {
+                return Ok(page);
             };
-            for row in range(reader, Family::Newest, &prefix, to.as_deref(), true)? {
-                let (_, id) = codec::timed_record_of(&row?.0)?;
+            if let Some(after) = &query.after {
+                let at = after.first_failed_at.ok_or_else(|| {
+                    let message =
+                        "the cursor is of a listing by id, the query is newest first: start without a cursor";
+                    Error::new(ErrorKind::Refused, message)
+                })?;
+                let after = codec::time_key(number, at, &after.id);
+                to = Some(to.map_or(after.clone(), |to| to.min(after)));
+            }
+            if to.as_ref().is_some_and(|to| *to <= from) {
+                return Ok(page);
+            }
+            let class = query.class.as_deref().map(codec::class_sum);
+            for row in range(reader, Family::Newest, &from, to.as_deref(), true)? {
+                let (id, brief) = indexed(&row?)?;
+                if !brief.is_none_or(|brief| may_match(query, class, &id, &brief)) {
+                    continue;
+                }
                 // None when a writer moved or purged it since this listing began.
                 let Some(entry) = reader.entry(number, &id)? else {
                     continue;
@@ -102,16 +112,26 @@ pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Resu
             let (key, value) = row?;
             count(&mut groups, codec::decode_entry(&key, &value)?, query);
         }
-    } else {
-        let prefix = codec::namespace_prefix(number);
-        for row in range(
-            reader,
-            Family::Newest,
-            &prefix,
-            codec::behind(&prefix).as_deref(),
-            false,
-        )? {
-            let (_, id) = codec::timed_record_of(&row?.0)?;
+    } else if let Some((from, to)) = times(number, query) {
+        let class = query.class.as_deref().map(codec::class_sum);
+        let in_brief = query.class.is_none() && query.key.is_none() && query.text.is_none();
+        for row in range(reader, Family::Newest, &from, to.as_deref(), false)? {
+            let row = row?;
+            let (id, brief) = indexed(&row)?;
+            if let Some(brief) = brief {
+                if !may_match(query, class, &id, &brief) {
+                    continue;
+                }
+                // Only the entry that lends its group a message has to be read.
+                if let Some(group) = brief.cause.and_then(|(cause, _)| groups.get_mut(&cause))
+                    && in_brief
+                    && is_failure(brief.outcome)
+                    && group.sample < id
+                {
+                    widen(group, codec::timed_record_of(&row.0)?.0);
+                    continue;
+                }
+            }
             if let Some(entry) = reader.entry(number, &id)? {
                 count(&mut groups, entry, query);
             }
@@ -122,9 +142,18 @@ pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Resu
     Ok(groups)
 }
 
+fn is_failure(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Failing | Outcome::Failed)
+}
+
+fn widen(group: &mut Group, at: Timestamp) {
+    group.count += 1;
+    group.first = group.first.min(at);
+    group.last = group.last.max(at);
+}
+
 fn count(groups: &mut BTreeMap<u64, Group>, entry: Entry, query: &Query) {
-    let failed = matches!(entry.version.outcome, Outcome::Failing | Outcome::Failed);
-    if !failed || !query.matches(&entry) {
+    if !is_failure(entry.version.outcome) || !query.matches(&entry) {
         return;
     }
     let (Some(failure), Some(at)) = (entry.failure, entry.first_failed_at) else {
@@ -144,14 +173,50 @@ fn count(groups: &mut BTreeMap<u64, Group>, entry: Entry, query: &Query) {
         }
         btree_map::Entry::Occupied(mut place) => {
             let group = place.get_mut();
-            group.count += 1;
-            group.first = group.first.min(at);
-            group.last = group.last.max(at);
+            widen(group, at);
             if entry.id < group.sample {
                 (group.sample, group.message, group.class) = (entry.id, failure.message, failure.class);
             }
         }
     }
+}
+
+fn indexed((key, value): &Pair) -> Result<(RecordId, Option<Brief>)> {
+    let (_, id) = codec::timed_record_of(key)?;
+    Ok((id, codec::decode_brief(key, value)?))
+}
+
+/// [`Query::matches`], as far as the index by first failure tells: of what does not pass, the entry need not be read. Time
+/// is not looked at, see [`times`].
+fn may_match(query: &Query, class: Option<u32>, id: &RecordId, brief: &Brief) -> bool {
+    let cause = brief.cause;
+    query
+        .topic
+        .as_ref()
+        .is_none_or(|topic| *topic == id.partition.topic)
+        && query.partition.as_ref().is_none_or(|p| *p == id.partition)
+        && query.offsets.as_ref().is_none_or(|r| r.contains(&id.offset))
+        && (query.outcomes.is_empty() || query.outcomes.contains(&brief.outcome))
+        && (query.statuses.is_empty() || query.statuses.contains(&brief.status))
+        && query.era.is_none_or(|era| era == brief.era)
+        && query
+            .fingerprint
+            .is_none_or(|print| cause.is_some_and(|(held, _)| held == print))
+        && class.is_none_or(|sum| cause.is_some_and(|(_, held)| held == sum))
+}
+
+/// The part of the index by first failure in which a query has to look; none when it is empty.
+fn times(number: Number, query: &Query) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    let Some(within) = &query.first_failed else {
+        let prefix = codec::namespace_prefix(number);
+        let to = codec::behind(&prefix);
+        return Some((prefix, to));
+    };
+    let (from, to) = (
+        codec::time_prefix(number, within.start),
+        codec::time_prefix(number, within.end),
+    );
+    (from < to).then_some((from, Some(to)))
 }
 
 /// The keys of the entries among which a query by id has to look; none when there can be none.

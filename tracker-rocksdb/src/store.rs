@@ -26,7 +26,7 @@ use crate::{
 pub(crate) enum Family {
     /// Namespace and record → entry.
     Entries,
-    /// Namespace, first failure and record → nothing.
+    /// Namespace, first failure and record → the entry in brief.
     Newest,
     /// Namespace, time written and record → nothing, or the era of what is unfinished.
     Age,
@@ -195,6 +195,12 @@ impl Store {
     pub(crate) fn syncs(&self) -> u64 {
         self.options
             .get_ticker_count(rocksdb::statistics::Ticker::WalFileSynced)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn reads(&self) -> u64 {
+        self.options
+            .get_ticker_count(rocksdb::statistics::Ticker::NumberKeysRead)
     }
 }
 

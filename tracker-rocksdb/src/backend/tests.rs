@@ -229,3 +229,82 @@ async fn the_indexes_hold_what_the_entries_say_and_nothing_else() {
         (0, 0, 0)
     );
 }
+
+/// By RocksDB's own count of the rows that were read by key.
+#[tokio::test]
+async fn newest_first_and_groups_read_the_entries_that_they_answer_with_and_no_others() {
+    let Open { tracker, _dir } = open();
+    let mut entries: Vec<Entry> = (0..1_000).map(failed).collect();
+    for entry in &mut entries {
+        entry.first_failed_at = Some(entry.at);
+        if entry.id.offset % 100 == 0 {
+            entry.failure = Some(Failure::new("timeout", "no answer"));
+        }
+    }
+    tracker.record(&entries, &[]).await.unwrap();
+    tracker.resolve(&[discard(&entries[500])]).await.unwrap();
+    let newest = Query {
+        order: Order::NewestFirst,
+        limit: 5,
+        ..Query::default()
+    };
+    let of_class = Query {
+        class: Some("timeout".into()),
+        ..newest.clone()
+    };
+    let discarded = Query {
+        statuses: vec![tracker_api::Status::Discarded],
+        ..newest.clone()
+    };
+    let early = Query {
+        first_failed: Some(Timestamp(3)..Timestamp(6)),
+        ..newest.clone()
+    };
+    let read = |before| tracker.store.reads() - before;
+    // One more than a page is read, to know whether there is a next.
+    for (query, found, most) in [
+        (&newest, 5, 6),
+        (&of_class, 5, 6),
+        (&discarded, 1, 1),
+        (&early, 3, 3),
+    ] {
+        let before = tracker.store.reads();
+        let page = tracker.list(query).await.unwrap();
+        assert_eq!((page.entries.len(), read(before)), (found, most), "{query:?}");
+    }
+    for (query, expected, most) in [
+        (Query::default(), vec![990, 10], 2),
+        (early, vec![3], 1),
+        (discarded, vec![1], 1),
+        (of_class, vec![10], 10),
+    ] {
+        let before = tracker.store.reads();
+        let groups = tracker.groups(&query).await.unwrap();
+        let counts: Vec<u64> = groups.iter().map(|group| group.count).collect();
+        assert_eq!((counts, read(before)), (expected, most), "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_row_of_an_earlier_version_is_no_hindrance() {
+    let Open { tracker, _dir } = open();
+    let mut entries: Vec<Entry> = (0..3).map(failed).collect();
+    for entry in &mut entries {
+        entry.first_failed_at = Some(entry.at);
+    }
+    tracker.record(&entries, &[]).await.unwrap();
+    for entry in &entries[..2] {
+        let key = codec::time_key(tracker.number, entry.at, &entry.id);
+        let bare = |reader: &Reader<'_>| reader.ok(reader.db.put_cf(reader.family(Family::Newest)?, key, []));
+        tracker.store.read(bare).unwrap();
+    }
+    let newest = Query {
+        order: Order::NewestFirst,
+        class: Some("malformed".into()),
+        ..Query::default()
+    };
+    entries.reverse();
+    assert_eq!(tracker.list(&newest).await.unwrap().entries, entries);
+    let groups = tracker.groups(&newest).await.unwrap();
+    assert_eq!((groups.len(), groups[0].count), (1, 3));
+}

@@ -162,6 +162,17 @@ proptest! {
     }
 
     #[test]
+    fn a_brief_says_what_the_entry_says_and_reads_back(entry in entries(), at in any::<i64>()) {
+        let brief = Brief::of(&entry);
+        prop_assert_eq!(brief.status, Status::of(&entry));
+        prop_assert_eq!(brief.cause.map(|(print, _)| print), entry.failure.as_ref().map(|f| f.fingerprint));
+        let key = time_key(1, Timestamp(at), &entry.id);
+        let value = encode(&key, &brief).unwrap();
+        prop_assert_eq!(decode_brief(&key, &value).unwrap(), Some(brief));
+        prop_assert!(is_corrupt(decode_brief(&key, &value[1..]), &key));
+    }
+
+    #[test]
     fn progress_reads_back(era in any::<u64>(), numbers in any::<[i64; 4]>(), gaps in vec((0..99_i64, 0..99_i64), 0..5)) {
         let progress = tracker_api::Progress {
             partition: Partition::new("orders", 3),
@@ -272,7 +283,12 @@ fn the_format_is_the_one_that_was_shipped() {
     assert_eq!(key.escape_ascii().to_string(), KEY);
     let value = encode_entry(&key, &entry).unwrap();
     assert_eq!(value.escape_ascii().to_string(), VALUE);
+    let key = time_key(1, Timestamp(4), &entry.id);
+    let brief = encode(&key, &Brief::of(&entry)).unwrap();
+    assert_eq!(brief.escape_ascii().to_string(), BRIEF);
 }
 
 const KEY: &str = r"\x00\x00\x00\x01orders\x00\x00\x80\x00\x00\x03\x80\x00\x00\x00\x00\x00\x00*";
 const VALUE: &str = r"\x01\x01\x02\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x02\n\x01\x03bad\x02no\xc5\xa3\x9f\xe9\x9c\xbc\xca\xf4\xf5\x01\x01\x00\x00\x00\x01\x08\x01\x01\x01k\x00\x00\x01\x04\x01\x02\x10\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x02\x03ada\x03old\x0c\x07\xad\xc8\x06\x1a";
+const BRIEF: &str =
+    r"\x01\x02\x07\x01\x01\xc5\xa3\x9f\xe9\x9c\xbc\xca\xf4\xf5\x01\xfb\xf3\xac\x91\x08\x9fS\xedx";
