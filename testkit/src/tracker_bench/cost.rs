@@ -71,6 +71,18 @@ fn run_time(process: u32) -> u64 {
         .sum()
 }
 
+/// Bytes that this process, and a server with the processes below it, have written to files.
+pub(super) fn written(server: Option<u32>) -> u64 {
+    let of = |process: u32| -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{process}/io")).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line?.parse().ok()
+    };
+    let processes = server.map_or_else(Vec::new, family);
+    let all = processes.into_iter().chain([std::process::id()]);
+    all.filter_map(of).sum()
+}
+
 /// One kind of call, made again and again.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Lap {

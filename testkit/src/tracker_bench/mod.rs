@@ -113,10 +113,15 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A server of its own. MongoDB's databases get folders of their own, so that the log for other nodes is not weighed.
+/// A server of its own. MongoDB's databases get folders of their own, so that the log for other nodes is not weighed;
+/// PostgreSQL tidies up soon after it was filled, not within a minute.
 fn server(store: Store) -> Result<Option<Server>> {
     let settings: &[(&str, &str)] = match store {
         Store::Mongo => &[("directoryperdb", "")],
+        Store::Postgres => &[
+            ("autovacuum_naptime", "5s"),
+            ("autovacuum_vacuum_cost_delay", "0"),
+        ],
         _ => &[],
     };
     let started = store.kind().map(|kind| Server::start_with(kind, settings));
@@ -146,8 +151,7 @@ impl Stage<'_> {
             }
             let fill = per_second(held - from, begun.elapsed());
             eprintln!("{}: {held} entries, {fill:.0} a second", self.store);
-            // what was put off while it was filled
-            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.rest().await?;
             let row = self.row(&tracker, &Live::new(number), (entries, fill)).await?;
             eprintln!("{}", table::line(&row));
             rows.push(row);
@@ -160,6 +164,8 @@ impl Stage<'_> {
         let mut section = Section::new();
         if let Some(server) = self.server {
             section.insert("url".to_owned(), Value::String(server.url()));
+            // What is slow is to be seen, not cut off.
+            section.insert("call-timeout-ms".to_owned(), Value::from(600_000));
         }
         let namespace = Namespace {
             name: "bench".to_owned(),
@@ -172,8 +178,31 @@ impl Stage<'_> {
         opened.ok_or_else(|| format!("{name} keeps nothing").into())
     }
 
+    /// Waits until what was put off while it was filled is done, checkpoints that are spread over minutes among it: until the
+    /// server and we have for ten seconds used less than a twentieth of a core, and written less than a mebibyte.
+    async fn rest(&self) -> Result<()> {
+        let while_looking = Duration::from_secs(10);
+        let server = self.server.map(Server::pid);
+        for _ in 0..90 {
+            let (cpu, written) = (self.cpu()?, cost::written(server));
+            tokio::time::sleep(while_looking).await;
+            let after = self.cpu()?;
+            let busy = after.client + after.server - cpu.client - cpu.server;
+            if busy < while_looking.as_secs_f64() / 20.0
+                && cost::written(server).saturating_sub(written) < 1 << 20
+            {
+                return Ok(());
+            }
+        }
+        Err(format!("{} did not come to rest within a quarter of an hour", self.store).into())
+    }
+
+    fn cpu(&self) -> Result<Cpu> {
+        Cpu::now(self.server.map(Server::pid))
+    }
+
     async fn row(&self, tracker: &Tracker, live: &Live, (entries, fill): (i64, f64)) -> Result<Row> {
-        let cpu = || Cpu::now(self.server.map(Server::pid));
+        let cpu = || self.cpu();
         let rounds = i64::from(self.rounds);
 
         let progress: Vec<_> = (0..rounds).map(|round| live.progress(round)).collect();
