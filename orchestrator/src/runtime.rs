@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracker_api::{DynTracker, Namespace};
 
 use self::{
-    fit::{fit, open},
+    fit::{Opener, fit},
     lanes::{Ended, Lanes},
 };
 use crate::{
@@ -173,7 +173,8 @@ impl Running {
 }
 
 /// Starts a service on the current runtime: takes hold of its data directory, looks whether Kafka and the store are fit,
-/// and lets the lanes run. Waits for a broker or store that is away, saying so; `stop` ends the waiting.
+/// and lets the lanes run. Waits for a broker that is away, saying so, and for a store unless it may hold up nothing
+/// (`on-store-failure: degrade`); `stop` ends the waiting.
 ///
 /// # Errors
 ///
@@ -238,19 +239,18 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         name: settings.namespace.clone(),
         cluster,
     };
-    let store = open(
-        &registry,
-        &settings.store.backend,
-        &settings,
-        &namespace,
-        &health,
-        &stop,
-    )
-    .await?;
+    let opener = Opener {
+        registry: registry.clone(),
+        settings: settings.clone(),
+        namespace,
+        health: health.clone(),
+        stop: stop.clone(),
+    };
     let fallback = match &settings.store.fallback {
-        Some(backend) => open(&registry, backend, &settings, &namespace, &health, &stop).await?,
+        Some(backend) => opener.open(backend).await?,
         None => None,
     };
+    let store = opener.open_main().await?;
     let store = store.map(|inner| {
         let guarded = Arc::new(Guarded::new(inner, guard(&settings)));
         health.store(guarded.watch());

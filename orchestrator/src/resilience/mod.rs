@@ -11,11 +11,13 @@
 //! an outage counts, a data error never does.
 //!
 //! The fallback stands around all of it, in the recorder: what the store does not take, after its retries, goes there, and
-//! `fallback` brings it back. It is a tracker of its own, called without this patience: it is local.
+//! `fallback` brings it back. It is a tracker of its own, called without this patience: it is local. A store that is away
+//! when the service starts under `degrade` is `late`: the backend of this order until it is there.
 
 mod breaker;
 pub(crate) mod fallback;
 mod guarded;
+pub(crate) mod late;
 
 /// A store that does as it is told.
 #[cfg(test)]

@@ -7,10 +7,11 @@ use tracker_api::{DynTracker, Namespace, Risk};
 
 use super::Error;
 use crate::{
-    config::{self, Settings, Tracking, nearest},
+    config::{self, OnStoreFailure, Settings, Tracking, nearest},
     http::Health,
     kafka::{self, KafkaCustomizer, Severity, probe},
     registry::Registry,
+    resilience::late::Late,
 };
 
 /// How long a start waits between two looks at a broker or store that is away.
@@ -58,35 +59,91 @@ pub(super) async fn fit(
     }
 }
 
-/// Opens a store and looks whether it can be written to. Waits while it is away.
-pub(super) async fn open(
-    registry: &Registry,
-    backend: &config::Backend,
-    settings: &Settings,
-    namespace: &Namespace,
-    health: &Health,
-    stop: &CancellationToken,
-) -> Result<Option<DynTracker>, Error> {
-    loop {
-        let opened = registry
-            .open(&backend.name, &backend.section, namespace, &settings.data_dir)
-            .await;
-        let error = match opened {
-            Ok(None) => return Ok(None),
-            Ok(Some(tracker)) => match tracker.ping().await {
-                Ok(()) => {
-                    risks(settings, &backend.name, &tracker.risks()).map_err(Error::Config)?;
-                    return Ok(Some(tracker));
-                }
-                Err(error) => error,
-            },
-            Err(error) => error,
+/// Where a store is opened, and for whom.
+#[derive(Clone)]
+pub(super) struct Opener {
+    pub(super) registry: Registry,
+    pub(super) settings: Settings,
+    pub(super) namespace: Namespace,
+    pub(super) health: Health,
+    pub(super) stop: CancellationToken,
+}
+
+/// Why a store cannot be used.
+enum Unfit {
+    /// An outage, which may pass.
+    Away(String),
+    /// What waiting does not mend.
+    Wrong(Error),
+}
+
+impl Opener {
+    /// Opens a store and looks whether it can be written to. Waits while it is away.
+    pub(super) async fn open(&self, backend: &config::Backend) -> Result<Option<DynTracker>, Error> {
+        loop {
+            match self.attempt(backend).await {
+                Ok(opened) => return Ok(opened),
+                Err(Unfit::Away(what)) => wait(&self.health, &self.stop, what).await?,
+                Err(Unfit::Wrong(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Opens the service's store. Where an outage is to hold up nothing, one that is away now is opened later.
+    pub(super) async fn open_main(self) -> Result<Option<DynTracker>, Error> {
+        let backend = self.settings.store.backend.clone();
+        if self.settings.store.on_failure != OnStoreFailure::Degrade {
+            return self.open(&backend).await;
+        }
+        let what = match self.attempt(&backend).await {
+            Ok(opened) => return Ok(opened),
+            Err(Unfit::Wrong(error)) => return Err(error),
+            Err(Unfit::Away(what)) => what,
         };
-        let what = format!("the store `{}` cannot be used: {error}", backend.name);
-        match error.kind() {
-            tracker_api::ErrorKind::InUse => return Err(Error::Held(what)),
-            _ if error.is_transient() => wait(health, stop, what).await?,
-            _ => return Err(Error::Config(what)),
+        tracing::warn!("{what}; the service starts without it (`on-store-failure: degrade`)");
+        let late = Arc::new(Late::new(what));
+        let (running, stop) = (late.clone(), self.stop.clone());
+        tokio::spawn(async move {
+            let open = || async {
+                match self.attempt(&backend).await {
+                    Ok(Some(store)) => Ok(store),
+                    Ok(None) => Err("it keeps nothing".to_owned()),
+                    Err(Unfit::Away(what)) => Err(what),
+                    Err(Unfit::Wrong(error)) => Err(error.to_string()),
+                }
+            };
+            stop.run_until_cancelled(running.run(AGAIN, open)).await;
+        });
+        Ok(Some(late))
+    }
+
+    async fn attempt(&self, backend: &config::Backend) -> Result<Option<DynTracker>, Unfit> {
+        let (settings, section) = (&self.settings, &backend.section);
+        let opening = self
+            .registry
+            .open(&backend.name, section, &self.namespace, &settings.data_dir);
+        let looked = async {
+            let Some(tracker) = opening.await? else {
+                return Ok(None);
+            };
+            tracker.ping().await?;
+            Ok(Some(tracker))
+        };
+        match looked.await {
+            Ok(Some(tracker)) => match risks(settings, &backend.name, &tracker.risks()) {
+                Ok(()) => Ok(Some(tracker)),
+                Err(refused) => Err(Unfit::Wrong(Error::Config(refused))),
+            },
+            Ok(None) => Ok(None),
+            Err(error) => {
+                let what = format!("the store `{}` cannot be used: {error}", backend.name);
+                let error: tracker_api::Error = error;
+                Err(match error.kind() {
+                    tracker_api::ErrorKind::InUse => Unfit::Wrong(Error::Held(what)),
+                    _ if error.is_transient() => Unfit::Away(what),
+                    _ => Unfit::Wrong(Error::Config(what)),
+                })
+            }
         }
     }
 }

@@ -166,7 +166,8 @@ fn degrade(store: Store, outage: Outage) {
     stage.comes_back(outage);
 }
 
-/// Service and store die one after the other: what the dead service kept, the next one brings.
+/// Service and store die one after the other: the next service does not wait for the store, and what the dead one kept, it
+/// brings.
 fn killed_meanwhile(store: Store, outage: Outage) {
     let mut stage = Stage::set(store, outage, "degrade", "outlived");
     stage.goes_away(outage);
@@ -177,6 +178,11 @@ fn killed_meanwhile(store: Store, outage: Outage) {
     stage.service.signal(Signal::KILL).unwrap();
     stage.service.wait(LONG).unwrap();
     stage.service = stage.scene.plan.start().unwrap();
+    stage.flow(Duration::from_secs(1));
+    stage
+        .service
+        .wait_drained(broker().bootstrap(), Duration::from_secs(30))
+        .unwrap();
     stage.comes_back(outage);
 }
 
