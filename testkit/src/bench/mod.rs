@@ -59,7 +59,7 @@ pub struct Options {
     /// The consumers' `queued.max.messages.kbytes`, of all contestants: how much each lane fetches ahead
     #[arg(long, default_value = "16384")]
     prefetch: String,
-    /// The store of `reliable` and `outbox`; its server is started, and is one of the machine's loads
+    /// The store of `lightweight`, `reliable` and `outbox`; its server is started, and is one of the machine's loads
     #[arg(long, default_value_t = Store::Rocksdb)]
     store: Store,
     /// Orders of a thousand that fail and become dead letters; not with `bare` and `forward`, which read none

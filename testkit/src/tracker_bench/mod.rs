@@ -19,6 +19,7 @@ use orchestrator::registry::{Section, Tracker};
 use serde::Serialize;
 use serde_json::Value;
 use test_servers::Server;
+use tokio::task::JoinSet;
 use tracker_api::{Cursor, Entry, Namespace, Order, Page, Query, Status};
 
 pub(crate) use self::cost::Cpu;
@@ -27,6 +28,9 @@ use self::{
     load::{BATCH, CLAIMED, FAILED, Live, MOST},
 };
 use crate::{Result, stores::Store};
+
+/// So many calls at once fill a store.
+const FILLERS: usize = 4;
 
 /// What the benchmark is asked for.
 #[derive(Args, Clone, Debug)]
@@ -143,11 +147,17 @@ impl Stage<'_> {
         for (number, &entries) in sizes.iter().enumerate() {
             let begun = Instant::now();
             let from = held;
-            while held < entries {
-                let to = entries.min(held + MOST);
-                let slice: Vec<Entry> = (held..to).map(load::open_failure).collect();
-                must(tracker.record(&slice, &[]).await?.iter().all(|stands| *stands))?;
-                held = to;
+            let mut calls = JoinSet::new();
+            while held < entries || !calls.is_empty() {
+                if held < entries && calls.len() < FILLERS {
+                    let slice: Vec<Entry> =
+                        (held..entries.min(held + MOST)).map(load::open_failure).collect();
+                    held += i64::try_from(slice.len())?;
+                    let tracker = tracker.clone();
+                    calls.spawn(async move { tracker.record(&slice, &[]).await });
+                } else if let Some(done) = calls.join_next().await {
+                    must(done??.iter().all(|stands| *stands))?;
+                }
             }
             let fill = per_second(held - from, begun.elapsed());
             eprintln!("{}: {held} entries, {fill:.0} a second", self.store);
