@@ -110,6 +110,9 @@ impl Config {
             }
         };
         if let Some(file) = &self.tls_ca_file {
+            // The driver would not say which file it misses.
+            std::fs::File::open(file)
+                .map_err(|error| wrong(format!("mongo.tls-ca-file: {}: {error}", file.display())))?;
             let mut tls = match options.tls.take() {
                 Some(Tls::Enabled(tls)) => tls,
                 _ => TlsOptions::default(),

@@ -19,13 +19,15 @@ pub(crate) struct Place {
     pub(crate) heard: Heard,
 }
 
-/// What the driver's monitor has heard last. A server that is silent and one that refuses are one error to the driver.
+/// What the driver's monitor has heard last. A server that is silent, one that refuses and one that is not trusted are one
+/// error to the driver.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard(Arc<AtomicU8>);
 
 impl Heard {
     const SILENCE: u8 = 0;
     const ANYTHING: u8 = 1;
+    const DISTRUST: u8 = 2;
 
     pub(crate) fn listen(options: &mut ClientOptions) -> Self {
         let heard = Self::default();
@@ -35,6 +37,7 @@ impl Heard {
                 SdamEvent::ServerHeartbeatSucceeded(_) => Self::ANYTHING,
                 SdamEvent::ServerHeartbeatFailed(event) => match event.failure.kind.as_ref() {
                     Cause::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Self::SILENCE,
+                    Cause::Io(error) if is_tls(error) => Self::DISTRUST,
                     _ => Self::ANYTHING,
                 },
                 _ => return,
@@ -48,6 +51,15 @@ impl Heard {
     fn nothing(&self) -> bool {
         self.0.load(Ordering::Relaxed) == Self::SILENCE
     }
+
+    fn distrust(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == Self::DISTRUST
+    }
+}
+
+/// Whether the two sides do not trust each other: no later time heals a certificate.
+fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 impl std::fmt::Display for Place {
@@ -141,6 +153,11 @@ pub(crate) fn of_driver(error: &mongodb::error::Error, doing: &str, place: &Plac
         Cause::ServerSelection { .. } if place.heard.nothing() => told(
             ErrorKind::Timeout,
             "the server accepts connections or drops them, and never answers; look at the server and the network",
+        ),
+        Cause::ServerSelection { .. } if place.heard.distrust() => told(
+            ErrorKind::Config,
+            "the two sides do not trust each other's certificate; check mongo.tls-ca-file, the name in the server's certificate, and \
+             whether the server speaks TLS",
         ),
         Cause::ServerSelection { .. } => told(
             ErrorKind::Unavailable,

@@ -55,6 +55,11 @@ pub(crate) fn options(config: &Config) -> Result<PgConnectOptions> {
         options = options.password(config.password.expose());
     }
     if let Some(file) = &config.tls_ca_file {
+        // The driver would not say which file it misses.
+        std::fs::File::open(file).map_err(|error| {
+            let message = format!("postgres.tls-ca-file: {}: {error}", file.display());
+            Error::new(ErrorKind::Config, message)
+        })?;
         options = options.ssl_root_cert(file);
     }
     let encrypted = matches!(

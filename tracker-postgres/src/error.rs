@@ -82,6 +82,13 @@ pub(crate) fn of_driver(error: sqlx::Error, doing: &str, place: &str) -> Error {
             let code = answer.code().unwrap_or_default();
             of_server(&code, answer.message(), doing, place)
         }
+        // The driver calls what its TLS layer says by the socket's name; no later time heals a certificate.
+        sqlx::Error::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => failed(
+            ErrorKind::Config,
+            &format!(
+                "the two sides do not trust each other's certificate: {error}; check postgres.tls-ca-file and the name in the server's certificate"
+            ),
+        ),
         sqlx::Error::Io(error) => failed(
             ErrorKind::Unavailable,
             &format!("{error}; is the server up, and does a network or firewall stand between?"),

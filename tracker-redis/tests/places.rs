@@ -9,55 +9,22 @@
 
 mod common;
 
-use std::{path::Path, process::Command};
-
 use common::{
     beside, cluster, config, failed, free_port, holds, namespace, of_cluster, opened, own, refused, tell,
     until,
 };
-use test_servers::{Kind, Server};
+use test_servers::{Authority, Kind, Server};
 use tracker_api::{DynTracker, ErrorKind, Query, SecretUrl};
 use tracker_redis::{Config, Mode, open};
 
-fn openssl(folder: &Path, words: &str) {
-    let words = words.split_whitespace();
-    let done = Command::new("openssl").args(words).current_dir(folder).output();
-    let done = done.expect("the program `openssl` (Debian's package of that name) makes the certificates");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
-/// An authority `NAME.crt` and what it has signed for this machine, `NAME-server.crt`, and for us, `NAME-client.crt`.
-fn authority(folder: &Path, name: &str) {
-    let usages = "subjectAltName=IP:127.0.0.1,DNS:localhost";
-    std::fs::write(folder.join("names"), usages).unwrap();
-    let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(
-        folder,
-        &format!("req -x509 {new} -keyout {name}.key -out {name}.crt -days 2 -subj /CN={name}"),
-    );
-    for role in ["server", "client"] {
-        let leaf = format!("{name}-{role}");
-        openssl(
-            folder,
-            &format!("req {new} -keyout {leaf}.key -out {leaf}.csr -subj /CN={role}"),
-        );
-        openssl(
-            folder,
-            &format!(
-                "x509 -req -in {leaf}.csr -CA {name}.crt -CAkey {name}.key -CAcreateserial -days 2 -extfile names -out {leaf}.crt"
-            ),
-        );
-    }
-}
-
-fn with_tls(folder: &Path, clients: &str) -> (Server, u16) {
+fn with_tls(ours: &Authority, clients: &str) -> (Server, u16) {
     let port = free_port();
-    let file = |name: &str| folder.join(name).display().to_string();
+    let file = |name: &str| ours.file(name).display().to_string();
     let server = own(&[
         ("tls-port", &port.to_string()),
-        ("tls-cert-file", &file("ours-server.crt")),
-        ("tls-key-file", &file("ours-server.key")),
-        ("tls-ca-cert-file", &file("ours.crt")),
+        ("tls-cert-file", &file("server.crt")),
+        ("tls-key-file", &file("server.key")),
+        ("tls-ca-cert-file", &file("ca.crt")),
         ("tls-auth-clients", clients),
     ]);
     (server, port)
@@ -65,25 +32,23 @@ fn with_tls(folder: &Path, clients: &str) -> (Server, u16) {
 
 #[tokio::test]
 async fn with_tls_only_a_server_that_the_configured_authority_signed_is_trusted() {
-    let folder = tempfile::tempdir().unwrap();
-    authority(folder.path(), "ours");
-    authority(folder.path(), "theirs");
-    let (_server, port) = with_tls(folder.path(), "no");
-    let trusting = |authority: Option<&str>| Config {
-        tls_ca_file: authority.map(|name| folder.path().join(format!("{name}.crt"))),
+    let (ours, theirs) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let (_server, port) = with_tls(&ours, "no");
+    let trusting = |authority: Option<&Authority>| Config {
+        tls_ca_file: authority.map(Authority::certificate),
         ..config(&format!("rediss://127.0.0.1:{port}"))
     };
-    let tracker = open(trusting(Some("ours")), &namespace("orders")).await.unwrap();
+    let tracker = open(trusting(Some(&ours)), &namespace("orders")).await.unwrap();
     tracker.record(&[failed(1)], &[]).await.unwrap();
     assert!(holds(&tracker, &failed(1)).await);
 
-    for untrusted in [trusting(Some("theirs")), trusting(None)] {
+    for untrusted in [trusting(Some(&theirs)), trusting(None)] {
         let error = refused(open(untrusted, &namespace("orders")).await);
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(error.to_string().contains("certificate"), "{error}");
     }
     let absent = Config {
-        tls_ca_file: Some(folder.path().join("absent.crt")),
+        tls_ca_file: Some(ours.file("absent.crt")),
         ..trusting(None)
     };
     let error = refused(open(absent, &namespace("orders")).await);
@@ -93,13 +58,12 @@ async fn with_tls_only_a_server_that_the_configured_authority_signed_is_trusted(
 
 #[tokio::test]
 async fn a_server_that_asks_for_our_certificate_is_shown_it() {
-    let folder = tempfile::tempdir().unwrap();
-    authority(folder.path(), "ours");
-    let (_server, port) = with_tls(folder.path(), "yes");
+    let ours = Authority::new().unwrap();
+    let (_server, port) = with_tls(&ours, "yes");
     let known = Config {
-        tls_ca_file: Some(folder.path().join("ours.crt")),
-        tls_cert_file: Some(folder.path().join("ours-client.crt")),
-        tls_key_file: Some(folder.path().join("ours-client.key")),
+        tls_ca_file: Some(ours.certificate()),
+        tls_cert_file: Some(ours.file("client.crt")),
+        tls_key_file: Some(ours.file("client.key")),
         ..config(&format!("rediss://127.0.0.1:{port}"))
     };
     let tracker = open(known.clone(), &namespace("orders")).await.unwrap();

@@ -6,6 +6,7 @@
 //!
 //! A program that is missing is an error which names it and says what brings it; nothing is skipped.
 
+mod authority;
 mod family;
 mod mongo;
 mod ports;
@@ -16,6 +17,7 @@ mod watchdog;
 
 use std::{fmt, sync::OnceLock};
 
+pub use authority::Authority;
 pub use server::Server;
 
 /// Which program, and how it is set up.

@@ -54,10 +54,7 @@ fn postgres(folder: &Path, data: &Path, port: u16, settings: &[(String, String)]
         )
     })?;
     let mut serve = bound();
-    if rustix::process::geteuid().is_root() {
-        // as which PostgreSQL refuses to run
-        let (user, group) = (id("-u")?, id("-g")?);
-        chown(folder, Some(user), Some(group)).map_err(|error| at(folder, &error))?;
+    if let Some((user, group)) = give(folder)? {
         serve.extend([format!("--reuid={user}"), format!("--regid={group}")]);
         serve.push("--clear-groups".to_owned());
     }
@@ -192,6 +189,17 @@ fn with(defaults: &[(&str, &str)], settings: &[(String, String)]) -> Vec<(String
         .collect()
 }
 
+/// Gives a file to the user as whom PostgreSQL runs, and answers user and group: not ourselves where we are root, as which
+/// it refuses to run.
+pub(crate) fn give(file: &Path) -> Result<Option<(u32, u32)>, String> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let (user, group) = (id("-u")?, id("-g")?);
+    chown(file, Some(user), Some(group)).map_err(|error| at(file, &error))?;
+    Ok(Some((user, group)))
+}
+
 /// The user or group that Debian's package made.
 fn id(what: &str) -> Result<u32, String> {
     let done = Command::new("id").args([what, "postgres"]).output();
@@ -243,7 +251,7 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-fn at(path: &Path, error: &std::io::Error) -> String {
+pub(crate) fn at(path: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
