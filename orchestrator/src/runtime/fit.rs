@@ -60,7 +60,6 @@ pub(super) async fn fit(
 }
 
 /// Where a store is opened, and for whom.
-#[derive(Clone)]
 pub(super) struct Opener {
     pub(super) registry: Registry,
     pub(super) settings: Settings,
@@ -118,33 +117,32 @@ impl Opener {
     }
 
     async fn attempt(&self, backend: &config::Backend) -> Result<Option<DynTracker>, Unfit> {
-        let (settings, section) = (&self.settings, &backend.section);
+        let Some(tracker) = self.looked_at(backend).await.map_err(|error| {
+            let what = format!("the store `{}` cannot be used: {error}", backend.name);
+            match error.kind() {
+                tracker_api::ErrorKind::InUse => Unfit::Wrong(Error::Held(what)),
+                _ if error.is_transient() => Unfit::Away(what),
+                _ => Unfit::Wrong(Error::Config(what)),
+            }
+        })?
+        else {
+            return Ok(None);
+        };
+        risks(&self.settings, &backend.name, &tracker.risks())
+            .map_err(|refused| Unfit::Wrong(Error::Config(refused)))?;
+        Ok(Some(tracker))
+    }
+
+    async fn looked_at(&self, backend: &config::Backend) -> tracker_api::Result<Option<DynTracker>> {
+        let (name, section) = (&backend.name, &backend.section);
         let opening = self
             .registry
-            .open(&backend.name, section, &self.namespace, &settings.data_dir);
-        let looked = async {
-            let Some(tracker) = opening.await? else {
-                return Ok(None);
-            };
+            .open(name, section, &self.namespace, &self.settings.data_dir);
+        let tracker = opening.await?;
+        if let Some(tracker) = &tracker {
             tracker.ping().await?;
-            Ok(Some(tracker))
-        };
-        match looked.await {
-            Ok(Some(tracker)) => match risks(settings, &backend.name, &tracker.risks()) {
-                Ok(()) => Ok(Some(tracker)),
-                Err(refused) => Err(Unfit::Wrong(Error::Config(refused))),
-            },
-            Ok(None) => Ok(None),
-            Err(error) => {
-                let what = format!("the store `{}` cannot be used: {error}", backend.name);
-                let error: tracker_api::Error = error;
-                Err(match error.kind() {
-                    tracker_api::ErrorKind::InUse => Unfit::Wrong(Error::Held(what)),
-                    _ if error.is_transient() => Unfit::Away(what),
-                    _ => Unfit::Wrong(Error::Config(what)),
-                })
-            }
         }
+        Ok(tracker)
     }
 }
 
