@@ -52,8 +52,9 @@ fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_r
         .key("batch-records", "150");
     let mut random = rand::rng();
     let mut progress = Progress::of(broker().bootstrap(), &scene.plan.group, &scene.plan.source).unwrap();
-    let mut in_the_midst = 0;
-    for round in 0..10 {
+    let (mut in_the_midst, mut round) = (0, 0);
+    // Ten at least; more where luck let too few meet it at work.
+    while round < 10 || (in_the_midst < 4 && round < 40) {
         scene.seed(each);
         let before = progress.left().unwrap();
         let mut service = scene.plan.start().unwrap();
@@ -69,16 +70,17 @@ fn killed_ten_times_while_it_drains_every_id_comes_out_once_and_the_tracker_is_r
         let left = progress.left().unwrap();
         println!("kill {round}: {before} orders to do, {left} left");
         in_the_midst += u32::from(left > 0 && left < before);
+        round += 1;
     }
     assert!(
         in_the_midst >= 4,
-        "only {in_the_midst} of 10 kills met it at work"
+        "only {in_the_midst} of {round} kills met it at work"
     );
     let mut service = scene.plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
     scene.operate(&scene.plan, &["tracker", "reconcile"]);
     let verdict = scene.assert_true();
-    assert_eq!(verdict.produced, 10 * each);
+    assert_eq!(verdict.produced, round * each);
     assert!(verdict.failed > each / 5, "{verdict}");
     scene.assert_tracker_sound(&[&scene.plan]);
     service.end_well(Duration::from_secs(30)).unwrap();
