@@ -67,25 +67,13 @@ pub(crate) fn page(reader: &Reader<'_>, number: Number, query: &Query) -> Result
             }
         }
         Order::NewestFirst => {
-            let Some((from, mut to)) = times(number, query) else {
+            let Some((from, to)) = times(number, query)? else {
                 return Ok(page);
             };
-            if let Some(after) = &query.after {
-                let at = after.first_failed_at.ok_or_else(|| {
-                    let message =
-                        "the cursor is of a listing by id, the query is newest first: start without a cursor";
-                    Error::new(ErrorKind::Refused, message)
-                })?;
-                let after = codec::time_key(number, at, &after.id);
-                to = Some(to.map_or(after.clone(), |to| to.min(after)));
-            }
-            if to.as_ref().is_some_and(|to| *to <= from) {
-                return Ok(page);
-            }
             let class = query.class.as_deref().map(codec::class_sum);
             for row in range(reader, Family::Newest, &from, to.as_deref(), true)? {
-                let (id, brief) = indexed(&row?)?;
-                if !brief.is_none_or(|brief| may_match(query, class, &id, &brief)) {
+                let (_, id, brief) = indexed(&row?)?;
+                if brief.is_some_and(|brief| !may_match(query, class, &id, &brief)) {
                     continue;
                 }
                 // None when a writer moved or purged it since this listing began.
@@ -112,12 +100,11 @@ pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Resu
             let (key, value) = row?;
             count(&mut groups, codec::decode_entry(&key, &value)?, query);
         }
-    } else if let Some((from, to)) = times(number, query) {
+    } else if let Some((from, to)) = times(number, query)? {
         let class = query.class.as_deref().map(codec::class_sum);
         let in_brief = query.class.is_none() && query.key.is_none() && query.text.is_none();
         for row in range(reader, Family::Newest, &from, to.as_deref(), false)? {
-            let row = row?;
-            let (id, brief) = indexed(&row)?;
+            let (at, id, brief) = indexed(&row?)?;
             if let Some(brief) = brief {
                 if !may_match(query, class, &id, &brief) {
                     continue;
@@ -128,7 +115,7 @@ pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Resu
                     && is_failure(brief.outcome)
                     && group.sample < id
                 {
-                    widen(group, codec::timed_record_of(&row.0)?.0);
+                    widen(group, at);
                     continue;
                 }
             }
@@ -181,9 +168,9 @@ fn count(groups: &mut BTreeMap<u64, Group>, entry: Entry, query: &Query) {
     }
 }
 
-fn indexed((key, value): &Pair) -> Result<(RecordId, Option<Brief>)> {
-    let (_, id) = codec::timed_record_of(key)?;
-    Ok((id, codec::decode_brief(key, value)?))
+fn indexed((key, value): &Pair) -> Result<(Timestamp, RecordId, Option<Brief>)> {
+    let (at, id) = codec::timed_record_of(key)?;
+    Ok((at, id, codec::decode_brief(key, value)?))
 }
 
 /// [`Query::matches`], as far as the index by first failure tells: of what does not pass, the entry need not be read. Time
@@ -205,18 +192,30 @@ fn may_match(query: &Query, class: Option<u32>, id: &RecordId, brief: &Brief) ->
         && class.is_none_or(|sum| cause.is_some_and(|(_, held)| held == sum))
 }
 
-/// The part of the index by first failure in which a query has to look; none when it is empty.
-fn times(number: Number, query: &Query) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
-    let Some(within) = &query.first_failed else {
-        let prefix = codec::namespace_prefix(number);
-        let to = codec::behind(&prefix);
-        return Some((prefix, to));
+/// The part of the index by first failure in which a query has to look, before its cursor; none when it is empty.
+fn times(number: Number, query: &Query) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+    let (from, mut to) = match &query.first_failed {
+        None => {
+            let prefix = codec::namespace_prefix(number);
+            let to = codec::behind(&prefix);
+            (prefix, to)
+        }
+        Some(within) => (
+            codec::time_prefix(number, within.start),
+            Some(codec::time_prefix(number, within.end)),
+        ),
     };
-    let (from, to) = (
-        codec::time_prefix(number, within.start),
-        codec::time_prefix(number, within.end),
-    );
-    (from < to).then_some((from, Some(to)))
+    if let Some(after) = &query.after {
+        let at = after.first_failed_at.ok_or_else(|| {
+            let message =
+                "the cursor is of a listing by id, the query is newest first: start without a cursor";
+            Error::new(ErrorKind::Refused, message)
+        })?;
+        let after = codec::time_key(number, at, &after.id);
+        to = Some(to.map_or(after.clone(), |to| to.min(after)));
+    }
+    // RocksDB wants bounds in order.
+    Ok(to.as_ref().is_none_or(|to| from < *to).then_some((from, to)))
 }
 
 /// The keys of the entries among which a query by id has to look; none when there can be none.

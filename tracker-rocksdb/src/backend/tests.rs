@@ -308,3 +308,19 @@ async fn an_index_row_of_an_earlier_version_is_no_hindrance() {
     let groups = tracker.groups(&newest).await.unwrap();
     assert_eq!((groups.len(), groups[0].count), (1, 3));
 }
+
+#[tokio::test]
+async fn a_cursor_of_another_order_is_refused_also_where_nothing_can_match() {
+    let Open { tracker, _dir } = open();
+    let query = Query {
+        order: Order::NewestFirst,
+        first_failed: Some(Timestamp(6)..Timestamp(6)),
+        after: Some(tracker_api::Cursor {
+            id: failed(1).id,
+            first_failed_at: None,
+        }),
+        ..Query::default()
+    };
+    let error = tracker.list(&query).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+}
