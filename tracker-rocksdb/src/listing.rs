@@ -15,6 +15,9 @@ use crate::{
 
 type Pair = (Box<[u8]>, Box<[u8]>);
 
+/// Where keys begin, and what is behind the last; none when nothing is behind them.
+type Bounds = (Vec<u8>, Option<Vec<u8>>);
+
 /// The rows of a family with `from <= key < to`, forwards or backwards, as of one moment.
 pub(crate) fn range<'a>(
     reader: &'a Reader<'_>,
@@ -193,7 +196,7 @@ fn may_match(query: &Query, class: Option<u32>, id: &RecordId, brief: &Brief) ->
 }
 
 /// The part of the index by first failure in which a query has to look, before its cursor; none when it is empty.
-fn times(number: Number, query: &Query) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+fn times(number: Number, query: &Query) -> Result<Option<Bounds>> {
     let (from, mut to) = match &query.first_failed {
         None => {
             let prefix = codec::namespace_prefix(number);
@@ -219,7 +222,7 @@ fn times(number: Number, query: &Query) -> Result<Option<(Vec<u8>, Option<Vec<u8
 }
 
 /// The keys of the entries among which a query by id has to look; none when there can be none.
-fn bounds(number: Number, query: &Query) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+fn bounds(number: Number, query: &Query) -> Option<Bounds> {
     let (mut from, mut to) = match &query.partition {
         None => {
             let prefix = codec::namespace_prefix(number);
