@@ -109,7 +109,7 @@ pub(crate) struct Written {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Outbox {
-    /// A record that is read again and whose entry has succeeded or was replayed is not produced again.
+    /// A record that is read again, after an offset reset, and whose entry has succeeded or was replayed is not produced again. Waits for the store's answer about it.
     pub(crate) skip_succeeded: bool,
 }
 
