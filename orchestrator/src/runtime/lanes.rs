@@ -143,6 +143,11 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
     );
     let pool = Arc::new(pool);
     let mut breaks: Vec<Instant> = Vec::new();
+    let customizer = shared.customizer.as_deref();
+    let lane_settings = match shared.kafka.max_message_bytes(lane, customizer) {
+        Ok(largest) => Arc::new(lane_settings(settings, largest)),
+        Err(error) => return (Err(error.into()), false),
+    };
     loop {
         let session = match connect(shared, lane, &stats, &*watch).await {
             Ok(Some(session)) => session,
@@ -167,7 +172,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             pool: pool.clone(),
             recorder,
             feedback,
-            settings: Arc::new(lane_settings(settings)),
+            settings: lane_settings.clone(),
             clock: shared.clock.clone(),
             observer: watch.clone(),
             stop: shared.stop.clone(),
@@ -225,12 +230,7 @@ async fn pause(stop: &CancellationToken, wait: Duration) {
     }
 }
 
-fn lane_settings(settings: &Settings) -> lane::Settings {
-    let max_message_bytes = settings
-        .kafka
-        .producer
-        .get("message.max.bytes")
-        .and_then(|bytes| bytes.parse().ok());
+fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
     lane::Settings {
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
@@ -245,7 +245,7 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         batch_records: settings.batch.records,
         batch_bytes: settings.batch.bytes,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
-        max_message_bytes: max_message_bytes.unwrap_or(1_000_000),
+        max_message_bytes,
         skip: settings.skip.iter().cloned().collect(),
     }
 }
