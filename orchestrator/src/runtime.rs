@@ -6,6 +6,7 @@
 mod fit;
 mod lanes;
 mod mark;
+mod predecessor;
 mod retention;
 mod watch;
 
@@ -231,6 +232,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         transform.topics(),
         &kafka,
         customizer.clone(),
+        &health,
+        &stop,
+    )
+    .await?;
+    predecessor::end(
+        settings.concurrency,
+        &kafka,
+        &customizer,
+        &data_dir,
         &health,
         &stop,
     )

@@ -7,6 +7,7 @@ mod consumer;
 mod context;
 mod copy;
 mod demands;
+mod identity;
 mod lane_producer;
 mod logs;
 #[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
@@ -21,6 +22,8 @@ mod tests;
 mod transact;
 mod verdict;
 
+pub use identity::Worker;
+pub(crate) use identity::initialise;
 pub use probe::{Finding, Probe, Severity, probe};
 pub use reader::Reader;
 pub use session::KafkaSession;

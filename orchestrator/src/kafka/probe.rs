@@ -3,8 +3,8 @@ use std::{fmt, time::Duration};
 use tracker_api::Partition;
 
 use super::{
-    ClientKind, Error, ErrorKind, KafkaCustomizer, Positions as _, Result, Settings,
-    native::{self, Producer},
+    Error, ErrorKind, KafkaCustomizer, Positions as _, Result, Settings, Worker,
+    identity::initialise,
     reader::{self, Reader},
 };
 
@@ -246,18 +246,9 @@ async fn patiently(reader: &mut Reader, partitions: &[Partition]) -> Result<Vec<
 
 /// Begins no transaction. The id is not that of a lane: taking that would fence a service that runs.
 fn transactions(probe: &mut Probe, settings: &Settings, customizer: Option<&dyn KafkaCustomizer>) {
-    let mut own = settings.clone();
-    own.instance.id = format!("{}-probe", settings.instance.id);
-    let id = own.transactional_id(0);
+    let id = settings.transactional_id(Worker::Probe);
     let what = "transactions".to_owned();
-    let initialised = own
-        .client(ClientKind::Producer { lane: 0 }, customizer)
-        .and_then(|client| {
-            native::check(&client)?;
-            Producer::new(&client)?
-                .init(PATIENCE)
-                .map_err(|error| error.during("initialising a transactional producer"))
-        });
+    let initialised = initialise(settings, &id, customizer);
     match initialised {
         Ok(()) => probe.add(Severity::Good, what, format!("`{id}` may be used"), ""),
         Err(Error {

@@ -14,7 +14,7 @@ pub struct Settings {
     pub group_id: String,
     /// The topic to read.
     pub source_topic: String,
-    /// Comes before group, instance and lane in each transactional id.
+    /// What each transactional id begins with, before group, instance and lane.
     pub transactional_id_prefix: String,
     /// The name of this process.
     pub instance: Instance,
@@ -76,14 +76,6 @@ impl Settings {
             producer: BTreeMap::new(),
             recycle: true,
         }
-    }
-
-    /// `{prefix}{group}-{instance}-{lane}`: of one live lane only.
-    pub fn transactional_id(&self, lane: usize) -> String {
-        format!(
-            "{}{}-{}-{lane}",
-            self.transactional_id_prefix, self.group_id, self.instance.id
-        )
     }
 
     /// The size in bytes of the largest record that a lane's producer sends: `message.max.bytes` as it reaches the client,
@@ -258,7 +250,7 @@ mod tests {
         assert_eq!(id(true).as_deref(), Some("i1-2"));
         assert_eq!(id(false), None);
         let producer = settings(false).client(EACH[1], None).unwrap();
-        assert_eq!(producer.get("transactional.id"), Some("orders-i1-2"));
+        assert_eq!(producer.get("transactional.id"), Some("orders-i1-2.6.2"));
     }
 
     #[test]
