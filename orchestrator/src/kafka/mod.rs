@@ -9,9 +9,12 @@ mod copy;
 mod demands;
 mod identity;
 mod lane_producer;
+#[cfg(test)]
+mod listener;
 mod logs;
 #[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
 mod native;
+mod plain;
 mod probe;
 mod reader;
 mod session;

@@ -26,6 +26,8 @@ use crate::{
 /// A lane whose session breaks is given a new one, unless it breaks so often within [`WINDOW`].
 const MOST_BREAKS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
+/// The longest wait of a lane that Kafka refuses: how long it may stand after that was mended.
+const MOST_REFUSED: Duration = Duration::from_secs(30);
 /// Threads that transforms hold and never give back, before the process ends so that it can be started anew.
 const MOST_ABANDONED: usize = 64;
 
@@ -148,12 +150,20 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
         Ok(largest) => Arc::new(lane_settings(settings, largest)),
         Err(error) => return (Err(error.into()), false),
     };
+    let mut sessions: u32 = 0;
+    let mut refusals: u32 = 0;
     loop {
         let session = match connect(shared, lane, &stats, &*watch).await {
             Ok(Some(session)) => session,
             Ok(None) => return (Ok(()), false),
+            Err(lane::Error::Kafka(error)) if sessions > 0 && error.kind == ErrorKind::Refused => {
+                refused(&shared.stop, lane, &*watch, &error, &mut refusals).await;
+                continue;
+            }
             Err(error) => return (Err(error), false),
         };
+        sessions += 1;
+        let begun = Instant::now();
         let (recorder, feedback) = Recorder::new(
             recorder::Settings {
                 tracking: settings.tracking,
@@ -186,7 +196,14 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             Ok(()) => return (Ok(()), false),
             // Whatever is open is settled by the next owner.
             Err(lane::Error::Kafka(_)) if shared.stop.is_cancelled() => return (Ok(()), false),
-            Err(lane::Error::Kafka(error)) if error.kind != ErrorKind::Refused => error,
+            Err(lane::Error::Kafka(error)) if error.kind == ErrorKind::Refused => {
+                if begun.elapsed() >= WINDOW {
+                    refusals = 0;
+                }
+                refused(&shared.stop, lane, &*watch, &error, &mut refusals).await;
+                continue;
+            }
+            Err(lane::Error::Kafka(error)) => error,
             Err(error) => return (Err(error), false),
         };
         breaks.retain(|at| at.elapsed() < WINDOW);
@@ -198,6 +215,22 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
         watch.reason(Some(format!("the session broke: {error}")));
         pause(&shared.stop, Duration::from_secs(1 << breaks.len())).await;
     }
+}
+
+/// What Kafka took at the start and refuses now (a permission was withdrawn, a password changed) it may take again: the lane
+/// says what it waits for, and begins anew. A start that is refused ends instead: see [`connect`].
+async fn refused(
+    stop: &CancellationToken,
+    lane: usize,
+    watch: &dyn Observer,
+    error: &kafka::Error,
+    refusals: &mut u32,
+) {
+    tracing::error!(lane, %error, "Kafka refuses the lane; it begins anew until it is let");
+    watch.reason(Some(format!("Kafka refuses it: {error}")));
+    let wait = Duration::from_secs(1 << (*refusals).min(5));
+    *refusals += 1;
+    pause(stop, wait.min(MOST_REFUSED)).await;
 }
 
 /// A session; tried again while the broker is away. None: told to stop meanwhile.
