@@ -16,7 +16,7 @@ use tracker_api::{
 
 use std::future::Future;
 
-use super::{pool::PoolSettings, *};
+use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
@@ -248,14 +248,24 @@ impl Transform for Arc<Fates> {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     counts: Mutex<Counts>,
+    stalls: Mutex<Vec<Stall>>,
+}
+
+impl Seen {
+    /// What does not move now.
+    pub(super) fn stalls(&self) -> Vec<Stall> {
+        self.stalls.lock().unwrap().clone()
+    }
 }
 
 impl Observer for Seen {
     fn beat(&self) {}
     fn joined(&self, _: usize) {}
-    fn reason(&self, _: Option<String>) {}
+    fn stalled(&self, stalls: Vec<Stall>) {
+        *self.stalls.lock().unwrap() = stalls;
+    }
     fn transformed(&self, _: usize, _: Duration) {}
     fn transform_failed(&self, _: &str) {}
     fn committed(&self, counts: &Counts, _: Duration) {

@@ -153,11 +153,11 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
     let mut sessions: u32 = 0;
     let mut refusals: u32 = 0;
     loop {
-        let session = match connect(shared, lane, &stats, &*watch).await {
+        let session = match connect(shared, lane, &stats).await {
             Ok(Some(session)) => session,
             Ok(None) => return (Ok(()), false),
             Err(lane::Error::Kafka(error)) if sessions > 0 && error.kind == ErrorKind::Refused => {
-                refused(&shared.stop, lane, &*watch, &error, &mut refusals).await;
+                refused(shared, lane, &error, &mut refusals).await;
                 continue;
             }
             Err(error) => return (Err(error), false),
@@ -189,6 +189,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
         };
         let ended = Lane::new(parts).run(shared.deadline).await;
         watch.joined(0);
+        watch.stalled(Vec::new());
         if pool.abandoned() >= MOST_ABANDONED {
             return (ended, true);
         }
@@ -200,7 +201,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
                 if begun.elapsed() >= WINDOW {
                     refusals = 0;
                 }
-                refused(&shared.stop, lane, &*watch, &error, &mut refusals).await;
+                refused(shared, lane, &error, &mut refusals).await;
                 continue;
             }
             Err(lane::Error::Kafka(error)) => error,
@@ -212,25 +213,22 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             return (Err(lane::Error::Kafka(error)), false);
         }
         tracing::error!(lane, %error, "the session broke; the lane gets a new one");
-        watch.reason(Some(format!("the session broke: {error}")));
+        let why = format!("the session broke: {error}");
+        shared.health.reason(lane, Some(why));
         pause(&shared.stop, Duration::from_secs(1 << breaks.len())).await;
     }
 }
 
 /// What Kafka took at the start and refuses now (a permission was withdrawn, a password changed) it may take again: the lane
 /// says what it waits for, and begins anew. A start that is refused ends instead: see [`connect`].
-async fn refused(
-    stop: &CancellationToken,
-    lane: usize,
-    watch: &dyn Observer,
-    error: &kafka::Error,
-    refusals: &mut u32,
-) {
+async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::Error, refusals: &mut u32) {
     tracing::error!(lane, %error, "Kafka refuses the lane; it begins anew until it is let");
-    watch.reason(Some(format!("Kafka refuses it: {error}")));
+    shared
+        .health
+        .reason(lane, Some(format!("Kafka refuses it: {error}")));
     let wait = Duration::from_secs(1 << (*refusals).min(5));
     *refusals += 1;
-    pause(stop, wait.min(MOST_REFUSED)).await;
+    pause(&shared.stop, wait.min(MOST_REFUSED)).await;
 }
 
 /// A session; tried again while the broker is away. None: told to stop meanwhile.
@@ -238,15 +236,18 @@ async fn connect<T>(
     shared: &Shared<T>,
     lane: usize,
     stats: &Arc<Stats>,
-    watch: &dyn Observer,
 ) -> Result<Option<KafkaSession>, lane::Error> {
     let mut wait = Duration::from_millis(250);
     while !shared.stop.is_cancelled() {
         match KafkaSession::connect(&shared.kafka, lane, shared.customizer.as_deref(), stats.clone()) {
-            Ok(session) => return Ok(Some(session)),
+            Ok(session) => {
+                shared.health.reason(lane, None);
+                return Ok(Some(session));
+            }
             Err(error) if error.kind == ErrorKind::Retriable => {
                 tracing::warn!(lane, %error, "waiting for Kafka");
-                watch.reason(Some(format!("waiting for Kafka: {error}")));
+                let why = format!("waiting for Kafka: {error}");
+                shared.health.reason(lane, Some(why));
                 pause(&shared.stop, wait).await;
                 wait = (wait * 2).min(Duration::from_secs(10));
             }
