@@ -189,6 +189,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         customizer,
         recycle,
     } = parts;
+    crate::panics::install(false);
     let renderer = telemetry::install();
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
     let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref())
@@ -300,6 +301,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
 
     let users = tokio::runtime::Builder::new_multi_thread()
         .thread_name("transform")
+        .on_thread_start(crate::panics::runs_transforms)
         .enable_all()
         .build()
         .map_err(|e| Error::Failed(format!("cannot start threads for transforms: {e}")))?;

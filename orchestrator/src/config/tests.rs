@@ -13,6 +13,8 @@ use crate::{
     registry::{Registry, Tracker},
 };
 
+mod canary;
+
 /// The least that a file must say.
 const LEAST: &str = "\
 orchestrator:
@@ -366,7 +368,7 @@ const BROKEN: &[Broken] = &[
         &[
             "yml:7:3: `orchestrator.failure-mod`",
             "did you mean `failure-mode`?",
-            "7 |   failure-mod: atomic",
+            "7 |   failure-mod: ***",
             "  |   ^",
         ],
     ),
