@@ -9,24 +9,21 @@ mod marker;
 mod queue;
 mod recovery;
 mod store;
+mod told;
 
 use std::{
-    ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
-use tracker_api::{
-    AttemptId, Captured, Decision, DynTracker, Entry, Outcome, Partition, Progress, RecordId, Result,
-    Timestamp, Version,
-};
+use tracker_api::{Captured, DynTracker, Entry, Outcome, Partition, RecordId, Result, Timestamp, Version};
 
 pub(crate) use self::{
-    again::Again,
     queue::{Kept, Mark},
     recovery::Recovery,
     store::{Odd, import},
+    told::{Done, Feedback, Held},
 };
 use crate::{
     clock::Clock,
@@ -53,77 +50,6 @@ pub(crate) struct Settings {
     pub(crate) store_mark: u32,
     /// Under `outbox`: what has succeeded already is not produced again when it is read again.
     pub(crate) skip_succeeded: bool,
-}
-
-/// What the store answered, for the lane to take up when it next looks.
-#[derive(Debug)]
-pub(crate) enum Feedback {
-    /// The failures of these attempts are `failed` in the store, or voided: the note need not name them any more.
-    Confirmed {
-        partition: Partition,
-        attempts: Vec<AttemptId>,
-        closed: Vec<i64>,
-        /// Of these the store did not take the failure: they lie in a gap.
-        unknown: Vec<i64>,
-    },
-    /// The store knows a later era of this partition.
-    Outdated { partition: Partition, era: u64 },
-    /// An operator decided about a blocking record.
-    Decided {
-        id: RecordId,
-        era: u64,
-        revision: u64,
-        decision: Decision,
-    },
-}
-
-impl Feedback {
-    /// The store does not hold the failures of these records: their offsets do not close, and become gaps if they are none.
-    fn except(&mut self, missing: &[(RecordId, Outcome)]) {
-        let Self::Confirmed {
-            partition,
-            closed,
-            unknown,
-            ..
-        } = self
-        else {
-            return;
-        };
-        let failures = missing.iter().filter(|(_, outcome)| *outcome == Outcome::Failed);
-        for (id, _) in failures.filter(|(id, _)| id.partition == *partition) {
-            let before = closed.len();
-            closed.retain(|offset| *offset != id.offset);
-            if closed.len() < before {
-                unknown.push(id.offset);
-            }
-        }
-    }
-}
-
-/// Who holds the failures that an attempt passes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// The store; or nobody needs to.
-    #[default]
-    Store,
-    /// The fallback: their offsets become gaps.
-    Fallback,
-    /// Only the dead letter in the same transaction: their offsets become gaps.
-    DeadLetter,
-    /// Somebody with a newer version wrote about these records: do not commit, read C(p) again.
-    Superseded(Vec<RecordId>),
-}
-
-/// What a commit made true.
-#[derive(Debug, Default)]
-pub(crate) struct Done {
-    /// `failed` and `succeeded` entries, at the attempt's version.
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) progress: Vec<Progress>,
-    /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
-    pub(crate) passed: Vec<(Partition, Vec<i64>)>,
-    /// Who holds these failures.
-    pub(crate) held: Held,
 }
 
 /// One lane's recorder. Cheap to clone.
@@ -182,11 +108,6 @@ impl Recorder {
         self.store.is_some() && self.settings.tracking == Tracking::Outbox
     }
 
-    /// Whether what has succeeded already is not produced again.
-    pub(crate) fn skips_succeeded(&self) -> bool {
-        self.is_outbox() && self.settings.skip_succeeded
-    }
-
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -231,38 +152,6 @@ impl Recorder {
             Ok(Err(error)) => Err(error),
             Err(join) => Err(store::gone(join)),
         }
-    }
-
-    /// What the store says of records that may have been read before, those of one partition in the order of their
-    /// offsets. `Err`: it does not answer.
-    pub(crate) async fn succeeded<R>(self, records: Vec<R>) -> Result<Again>
-    where
-        R: Deref<Target = SourceRecord> + Send + Sync + 'static,
-    {
-        let Some(store) = self.store.clone() else {
-            return Ok(Again::default());
-        };
-        let asked = self
-            .runtime
-            .spawn(async move { again::ask(&*store, &records).await });
-        let again = asked.await.map_err(store::gone)?.inspect_err(|error| {
-            if let Some(left_out) = self.said("unanswered") {
-                tracing::warn!(%error, left_out, "the store does not say what has succeeded already: its partitions wait (outbox.skip-succeeded)");
-            }
-        })?;
-        if let Some(first) = again.done.first()
-            && let Some(left_out) = self.said("succeeded")
-        {
-            let records = again.done.len();
-            tracing::info!(records, %first, left_out, "read again and not produced again, as their success is known (outbox.skip-succeeded)");
-        }
-        if let Some(first) = again.others.first()
-            && let Some(left_out) = self.said("others")
-        {
-            let records = again.others.len();
-            tracing::warn!(records, %first, left_out, "the store knows a success of other records at these places, as if the topic had been made again: they are produced");
-        }
-        Ok(again)
     }
 
     /// Whether a line about `what` is due, and how many were left out since the last.

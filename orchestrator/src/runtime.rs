@@ -268,9 +268,9 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         let (keep, state, quiet) = (settings.retention, guarded.watch(), quiet.clone());
         let store = guarded.clone();
         servers.push(tokio::spawn(async move {
-            quiet
-                .run_until_cancelled(retention::run(keep, &*store, state, &SystemClock))
-                .await;
+            let retention = retention::run(keep, &*store, state, &SystemClock);
+            let both = async { tokio::join!(retention, store.look_again()) };
+            quiet.run_until_cancelled(both).await;
         }));
         guarded as DynTracker
     });

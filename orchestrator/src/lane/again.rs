@@ -48,6 +48,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Some(Ok(again)) => {
                 for partition in firsts(&asked).keys() {
                     self.stalls.end(Some(partition), Why::Store);
+                    if let Some(owned) = self.owned.get_mut(partition) {
+                        owned.unanswered = None;
+                    }
                 }
                 for id in again.done {
                     let Some(owned) = self.owned.get_mut(&id.partition) else {

@@ -162,6 +162,11 @@ impl Owned {
         }
     }
 
+    /// Whether nothing of it runs for now, so that what it holds takes no room away from the others.
+    pub(super) fn stands(&self, now: Instant) -> bool {
+        self.blocked.is_some_and(|blocked| blocked.until > now) || self.unanswered.is_some()
+    }
+
     /// Whether it has work that may run now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         !self.work.is_empty()

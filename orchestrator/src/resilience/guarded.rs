@@ -22,6 +22,8 @@ use super::{
 use crate::telemetry;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// How often an operation that was answered with an error which no waiting mends is asked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A tracker with patience: see the [module](super). While its breaker is open it answers `Unavailable` at once.
@@ -114,6 +116,23 @@ impl Guarded {
     /// What is known of the store, and every change of it.
     pub fn watch(&self) -> watch::Receiver<State> {
         self.board.watch()
+    }
+
+    /// Asks again, for ever and every so often, what nobody may ask for long: an operation whose fault was found by a command
+    /// would stay one after it is mended. The others are asked by the lanes' own work.
+    pub(crate) async fn look_again(&self) {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            for fault in self.state().faults {
+                // What is answered is heard on the way.
+                let _ = match fault.operation {
+                    "progress" => self.progress().await.map(drop),
+                    "groups" => self.groups(&Query::default()).await.map(drop),
+                    "ping" => self.ping().await,
+                    _ => Ok(()),
+                };
+            }
+        }
     }
 
     /// The only way to the store.
