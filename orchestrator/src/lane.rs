@@ -8,7 +8,9 @@
 mod assign;
 mod batch;
 mod commit;
+mod dead_letter;
 mod feed;
+mod headers;
 mod observer;
 mod outputs;
 mod partition;

@@ -237,9 +237,11 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         .get("message.max.bytes")
         .and_then(|bytes| bytes.parse().ok());
     lane::Settings {
+        group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         dead_letter: settings.dead_letter_topic.clone(),
+        dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
         max_attempts: settings.retry.max_attempts,
@@ -250,7 +252,7 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         batch_records: settings.batch.records,
         batch_bytes: settings.batch.bytes,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
-        max_message_bytes: max_message_bytes.unwrap_or(1_000_000),
+        max_message_bytes: max_message_bytes.unwrap_or(kafka::MESSAGE_MAX_BYTES),
         skip: settings.skip.iter().cloned().collect(),
     }
 }
