@@ -243,9 +243,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     partition,
                     attempts,
                     closed,
+                    unknown,
                 } => {
                     if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed);
+                        owned.confirm(&attempts, &closed, &unknown);
                     }
                 }
                 Feedback::Outdated { partition, era } => self.later_era(&partition, era),

@@ -157,7 +157,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             ..Counts::default()
         };
         let mut done = Done {
-            elsewhere: plan.held == Held::Elsewhere,
+            held: plan.held.clone(),
             ..Done::default()
         };
         for advance in &attempt.advance {
@@ -208,7 +208,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if passed > 0 {
                 if self.recorder.is_reliable() {
                     owned.unconfirmed.push(plan.id);
-                    if plan.held == Held::Elsewhere {
+                    if plan.held != Held::Store {
                         owned.gapped.push(plan.id);
                     }
                 }
