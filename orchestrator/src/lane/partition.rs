@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
 
-use super::{outputs::Prepared, pool::RecordRef};
+use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef};
 use crate::{
     kafka::{Advance, Position},
     mutant::{self, Mutant},
@@ -24,6 +24,8 @@ pub(super) struct Work {
     pub(super) revision: u64,
     /// Whether the store has, or may have, an entry of it.
     pub(super) recorded: bool,
+    /// How much of it its dead letter carries; less after the topic refused one.
+    pub(super) letter: Form,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
     /// Its output was committed in an older era: it is passed without another.
@@ -49,6 +51,7 @@ impl Work {
             first_failed_at: None,
             revision: 0,
             recorded: false,
+            letter: Form::default(),
             unknown: false,
             skipped: false,
         }
