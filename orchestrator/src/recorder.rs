@@ -77,7 +77,9 @@ impl Recorder {
         clock: Arc<dyn Clock>,
     ) -> (Self, mpsc::UnboundedReceiver<Feedback>) {
         let (feedback, receiver) = mpsc::unbounded_channel();
-        let (due, queue) = (mpsc::channel(1), Arc::new(queue::Queue::new()));
+        // So little in tests that the simulation meets the bound.
+        let most = if cfg!(test) { 8 << 10 } else { queue::MOST_BYTES };
+        let (due, queue) = (mpsc::channel(1), Arc::new(queue::Queue::new(most)));
         if let Some(store) = &store {
             runtime.spawn(marker::run(store.clone(), due.1, feedback.clone(), queue.clone()));
         }

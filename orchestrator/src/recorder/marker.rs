@@ -182,7 +182,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_row_that_cannot_be_read_stops_nothing_behind_it_and_its_offset_becomes_a_gap() {
-        let (store, queue) = (Arc::new(Damaged::default()), Arc::new(Queue::new()));
+        let (store, queue) = (Arc::new(Damaged::default()), Arc::new(Queue::new(1 << 20)));
         let ((due, wakes), (feedback, mut heard)) = (mpsc::channel(1), mpsc::unbounded_channel());
         tokio::spawn(run(store.clone(), wakes, feedback, queue.clone()));
         queue.push(Mark {

@@ -81,7 +81,9 @@ struct Permits<'a> {
 impl Permits<'_> {
     fn answered(self) {
         self.store.answered();
-        self.writes.map(Permit::answered);
+        if let Some(writes) = self.writes {
+            writes.answered();
+        }
     }
 
     /// Only the breaker of what failed hears of it; the other's place is given back.

@@ -251,6 +251,10 @@ impl Laws {
             }
             None => {
                 if new.era <= greatest.0 {
+                    // Where clocks differ, one number may stand for two eras: the first one's facts are not the second's.
+                    let is_again = |era: u64, id: &RecordId| era == new.era && id.partition == *partition;
+                    self.facts
+                        .retain(|(era, id), _| !is_again(*era, id) || id.offset < step.end);
                     self.broken(
                         "era",
                         format!(
