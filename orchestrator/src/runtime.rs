@@ -9,6 +9,8 @@ mod mark;
 mod predecessor;
 mod retention;
 mod watch;
+#[cfg(test)]
+mod wiring;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 

@@ -59,7 +59,7 @@ fn dispatch<T: Transform>(app: App<T>, cli: Cli) -> Exit {
     let loaded = match Settings::load(&sources, app.registry()) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            let count = problems.0.len();
+            let count = problems.faults.len();
             let faults = if count == 1 { "fault" } else { "faults" };
             eprintln!("error: the configuration has {count} {faults}\n{problems}");
             return Exit::Config;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     keys::Key,
-    layer::Layer,
+    layer::{FILE, Layer},
     nearest,
     placeholder::expand,
     read::Reader,
@@ -27,7 +27,7 @@ pub(super) fn read(
         registry,
         keys,
         report,
-        layer: Layer::new("file"),
+        layer: Layer::new(FILE),
         whole: None,
     };
     let Some(path) = path else {
@@ -65,7 +65,18 @@ pub(super) fn read(
     let broken = parsed.is_err();
     reader.report.file = Some(File { path, text, broken });
     match parsed {
-        Ok(root) => roots(&mut reader, root, variables),
+        Ok(documents) => {
+            let mut documents = documents.into_iter();
+            if let Some(root) = documents.next() {
+                roots(&mut reader, root, variables);
+            }
+            if let Some(second) = documents.next() {
+                let origin = reader.report.at(second.at);
+                let reason = "this is a second document (behind `---`). Spring lays it over the first one, or reads it for a profile; \
+                     here a file has one document: write its keys into the first one, or name its file with `--config`";
+                reader.report.problem(Some(&origin), None, reason);
+            }
+        }
         Err((at, reason)) => {
             let origin = reader.report.at(at.unwrap_or_default());
             reader.report.broken(&origin, &reason);
@@ -88,6 +99,7 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
             return reader.report.problem(Some(&origin), None, reason);
         }
     };
+    let mut springs = Vec::new();
     for (mut name, node) in pairs {
         if name.text == "orchestrator" {
             match node.data {
@@ -107,7 +119,7 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
             name.text = key;
             reader.root(vec![(name, node)]);
         } else if spring::ROOTS.contains(&name.text.split('.').next().unwrap_or_default()) {
-            spring::read(reader, &name, node);
+            spring::flatten(name.text, node, &mut springs);
         } else {
             let keys = reader.keys.keys().map(String::as_str);
             let reason = match nearest(&name.text, ["orchestrator"].into_iter().chain(keys)) {
@@ -120,6 +132,7 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
             reader.report.problem(Some(&origin), Some(&key), reason);
         }
     }
+    spring::leaves(reader, springs);
 }
 
 /// Notes what must not be shown, by the names above it and by the types of the backends.

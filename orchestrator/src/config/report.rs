@@ -83,15 +83,30 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with a configuration, together. Ends a command with exit code 78.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    /// Each of them.
+    pub faults: Vec<Problem>,
+    /// What is odd besides, and may be why.
+    pub warnings: Vec<String>,
+}
+
+impl From<Report> for Problems {
+    fn from(report: Report) -> Self {
+        let (faults, warnings) = (report.problems, report.warnings);
+        Self { faults, warnings }
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.0.iter().enumerate() {
+        for (i, problem) in self.faults.iter().enumerate() {
             if i > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{problem}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
         }
         Ok(())
     }

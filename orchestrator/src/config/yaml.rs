@@ -36,15 +36,11 @@ pub(crate) struct Name {
     pub(crate) at: Place,
 }
 
-/// Reads a file; or where it is not YAML, and why.
-pub(crate) fn read(text: &str) -> Result<Node, (Option<Place>, String)> {
-    if text.trim_start_matches('\u{feff}').trim().is_empty() {
-        let (at, data) = (Place::default(), Data::Null);
-        return Ok(Node { at, data });
-    }
+/// Reads a file: its documents, but for empty ones; or where it is not YAML, and why.
+pub(crate) fn read(text: &str) -> Result<Vec<Node>, (Option<Place>, String)> {
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
-        .map(|root| node(root, text))
+    serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(text, options)
+        .map(|roots| roots.into_iter().map(|root| node(root, text)).collect())
         .map_err(|e| {
             let at = e.location().map(place);
             let reason = e.without_snippet().to_string();
@@ -207,7 +203,14 @@ impl<'de> Deserialize<'de> for Raw {
 
 #[cfg(test)]
 mod tests {
-    use super::{Data, Node, Place, read};
+    use super::{Data, Node, Place};
+
+    /// The only document.
+    fn read(text: &str) -> Result<Node, (Option<Place>, String)> {
+        let mut all = super::read(text)?;
+        assert_eq!(all.len(), 1);
+        Ok(all.remove(0))
+    }
 
     fn find<'a>(node: &'a Node, key: &str) -> (Place, &'a Node) {
         let Data::Map(pairs) = &node.data else {
@@ -277,7 +280,15 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_no_error() {
-        assert!(matches!(read("").unwrap().data, Data::Null));
-        assert!(matches!(read("# nothing\n").unwrap().data, Data::Null));
+        for text in ["", "\u{feff}", "# nothing\n", "---\n"] {
+            assert!(super::read(text).unwrap().is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_document_is_read_and_an_empty_one_is_none() {
+        let all = super::read("---\na: 1\n---\n# nothing\n---\nb: 2\n").unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[1].at, Place { line: 6, column: 1 });
     }
 }
