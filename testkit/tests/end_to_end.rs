@@ -24,6 +24,8 @@ mod identity;
 mod late;
 #[path = "end_to_end/outages.rs"]
 mod outages;
+#[path = "end_to_end/reset.rs"]
+mod reset;
 #[path = "end_to_end/scene.rs"]
 mod scene;
 #[path = "end_to_end/store.rs"]

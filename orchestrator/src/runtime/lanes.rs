@@ -275,14 +275,17 @@ pub(super) fn recorder_settings(settings: &Settings, store_mark: u32) -> recorde
         capture: settings.payload.form,
         capture_on_failure_only: settings.payload.on_failure_only,
         store_mark,
+        skip_succeeded: settings.outbox_skip_succeeded,
     }
 }
 
 pub(super) fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
     lane::Settings {
+        group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         dead_letter: settings.dead_letter_topic.clone(),
+        dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
         max_attempts: settings.retry.max_attempts,

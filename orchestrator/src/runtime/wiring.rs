@@ -30,6 +30,7 @@ const WIRED: &[(&str, &str)] = &[
     ("db-circuit-open-ms", "777"),
     ("db-timeout-ms", "77"),
     ("db-tries", "2"),
+    ("dead-letter-headers", "spring"),
     ("dead-letter-topic", "dead"),
     ("failure-mode", "skip-and-log"),
     ("group-id", "other"),
@@ -111,6 +112,9 @@ fn every_key_reaches_the_part_that_it_is_for() {
         let changed = parts(&load(&[(key, value)]));
         assert_ne!(changed, default, "`{key}` is read by nobody");
     }
+    // This one is refused without its tracking.
+    let outbox = |skip| parts(&load(&[("tracking", "outbox"), ("outbox.skip-succeeded", skip)]));
+    assert_ne!(outbox("true"), outbox("false"));
 }
 
 #[tokio::test]

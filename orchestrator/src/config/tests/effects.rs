@@ -54,6 +54,10 @@ const EFFECTS: &[(&str, &str)] = &[
         "only_an_outage_is_tried_again_and_at_most_as_often_as_configured",
     ),
     (
+        "dead-letter-headers",
+        "springs_and_streams_tools_find_the_headers_that_they_read",
+    ),
+    (
         "dead-letter-topic",
         "seven_bad_records_of_five_hundred_cost_the_others_nothing",
     ),
@@ -125,7 +129,7 @@ const EFFECTS: &[(&str, &str)] = &[
     ),
     (
         "outbox.skip-succeeded",
-        "a_reset_produces_nothing_twice_where_succeeded_records_are_skipped",
+        "what_has_succeeded_is_not_produced_again_after_a_reset",
     ),
     (
         "postgres.allow-plaintext",

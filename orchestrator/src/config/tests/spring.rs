@@ -208,8 +208,9 @@ fn what_only_java_reads_is_refused_with_the_command_that_converts_it() {
         );
         assert!(!answer.contains("changeit"), "{answer}");
     }
-    let file = format!("{LEAST}  kafka.properties.ssl.truststore.location: /tls/trust.jks\n");
-    assert!(bad(&file, &[]).contains("ssl.ca.location"));
+    let file = format!("{LEAST}  kafka: {{properties: {{ssl.truststore.location: /tls/trust.jks}}}}\n");
+    let answer = bad(&file, &[]);
+    assert!(answer.contains("ssl.ca.location"), "{answer}");
 }
 
 #[test]
