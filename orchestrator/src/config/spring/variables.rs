@@ -39,6 +39,11 @@ pub(crate) fn variables(
             continue;
         }
         let origin = Origin::Variable(variable.clone());
+        if variable == "SERVER_PORT" {
+            // It may be meant for something else: every other name begins with Spring's.
+            let warning = "this is read as `orchestrator.management-address`, as Spring's `server.port`";
+            reader.report.warn(Some(&origin), warning);
+        }
         if let Some(name) = name_of(variable) {
             found.push(leaf(name, value, origin));
         } else if let Some((name, index)) = element(variable) {

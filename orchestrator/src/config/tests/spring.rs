@@ -58,6 +58,12 @@ fn a_variable_of_springs_lies_over_the_file_in_each_of_its_spellings() {
         "our own variable lies over Spring's"
     );
     assert_eq!(settings.management_address.port(), 9999);
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("SERVER_PORT"))
+    );
     for (section, name, wanted) in [
         ("properties", "security.protocol", "SASL_PLAINTEXT"),
         ("properties", "sasl.mechanism", "PLAIN"),
