@@ -110,13 +110,13 @@ pub(crate) fn leaves(reader: &mut Reader<'_>, found: Vec<Leaf>) {
     for leaf in found {
         if let Some(leaf) = stores.take(leaf) {
             reader.whole.clone_from(&leaf.whole);
-            one(reader, &leaf.name, leaf.node);
+            one(reader, &leaf.name, &leaf.node);
         }
     }
     stores.read(reader);
 }
 
-fn one(reader: &mut Reader<'_>, name: &str, node: Node) {
+fn one(reader: &mut Reader<'_>, name: &str, node: &Node) {
     let origin = reader.origin(node.at);
     let Some(text) = text(&node.data) else {
         return reader.report.warn(Some(&origin), format!("`{name}` is not used"));

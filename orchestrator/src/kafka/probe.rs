@@ -145,10 +145,7 @@ fn brokers(
     customizer: Option<&dyn KafkaCustomizer>,
 ) -> Option<Reader> {
     let what = format!("brokers at {}", settings.bootstrap_servers);
-    let mut silence = match answered(&reader) {
-        Ok(()) => None,
-        Err(silence) => Some(silence),
-    };
+    let mut silence = answered(&reader).err();
     if silence.as_ref().is_some_and(|silence| silence.refusal.is_some())
         && let Ok(fresh) = Reader::connect(settings, customizer)
     {
