@@ -112,7 +112,8 @@ impl Health {
     }
 
     /// Why nothing moves in lane `lane` (`waiting for the store: …`), or that it moves again: while any has a reason, the
-    /// service is not ready.
+    /// service is not ready. The kind of reason comes before the first `: `; what stands behind it is told on the control
+    /// socket alone.
     pub fn reason(&self, lane: usize, reason: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.reason) = reason;

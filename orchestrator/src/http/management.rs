@@ -3,7 +3,8 @@ use std::io;
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Info, Verdict, serve::serve};
+use super::{Health, Hosts, Info, Verdict, host, serve::serve};
 use crate::telemetry::Renderer;
 
 #[derive(Clone)]
@@ -21,7 +22,8 @@ struct Shown {
     info: Info,
 }
 
-/// Serves health and metrics on `listener` until `stop`. Nothing here writes, and nothing shows a payload or a key.
+/// Serves health and metrics on `listener` until `stop`, to requests for `hosts`. Nothing here writes, and nothing shows a
+/// payload, a key, an address or an error in its own words: reasons are told by their [kind].
 ///
 /// `/livez` and `/readyz` answer 200 or 503 with the reasons, as text, or as JSON to whoever accepts it; `/metrics`; and
 /// the paths of the original: `/actuator/health`, `/actuator/health/liveness`, `/actuator/health/readiness`,
@@ -31,12 +33,13 @@ pub async fn management(
     health: Health,
     metrics: Renderer,
     info: Info,
+    hosts: Hosts,
     stop: CancellationToken,
 ) {
-    serve(listener, router(health, metrics, info), stop).await;
+    serve(listener, router(health, metrics, info, hosts), stop).await;
 }
 
-pub(super) fn router(health: Health, metrics: Renderer, info: Info) -> Router {
+fn router(health: Health, metrics: Renderer, info: Info, hosts: Hosts) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -51,14 +54,50 @@ pub(super) fn router(health: Health, metrics: Renderer, info: Info) -> Router {
             metrics,
             info,
         })
+        .layer(middleware::from_fn_with_state(hosts, host::check))
+        .layer(middleware::map_response(no_guessing))
+}
+
+/// No browser takes an answer for something else than it says it is.
+async fn no_guessing(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
+}
+
+/// What kind of reason it is: `waiting for the store` of `waiting for the store: connection to db1 refused`. What stands
+/// behind the first colon and blank may be an error of a driver, with addresses, users and paths: it is for the log and
+/// the control socket.
+fn kind(reason: &str) -> &str {
+    // `lane 3: ` comes before the reason itself.
+    let lane = reason
+        .strip_prefix("lane ")
+        .and_then(|rest| rest.split_once(": "));
+    let lane = lane.filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()));
+    let begin = lane.map_or(0, |(_, rest)| reason.len() - rest.len());
+    let end = reason[begin..].find(": ").map_or(reason.len(), |end| begin + end);
+    &reason[..end]
+}
+
+/// The verdict as it is told here.
+fn kinds(of: Verdict) -> Verdict {
+    let kinds = |reasons: Vec<String>| reasons.iter().map(|reason| kind(reason).to_owned()).collect();
+    Verdict {
+        ok: of.ok,
+        reasons: kinds(of.reasons),
+        notes: kinds(of.notes),
+    }
 }
 
 async fn livez(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    answer("live", &shown.health.live(), &headers)
+    answer("live", &kinds(shown.health.live()), &headers)
 }
 
 async fn readyz(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    answer("ready", &shown.health.ready(), &headers)
+    answer("ready", &kinds(shown.health.ready()), &headers)
 }
 
 fn answer(what: &str, verdict: &Verdict, headers: &HeaderMap) -> Response {
@@ -92,7 +131,7 @@ async fn prometheus(State(shown): State<Shown>) -> Response {
 }
 
 async fn actuator_health(State(shown): State<Shown>) -> Response {
-    let (live, ready) = (shown.health.live(), shown.health.ready());
+    let (live, ready) = (kinds(shown.health.live()), kinds(shown.health.ready()));
     let mut components = json!({
         "livenessState": component(&live, "DOWN"),
         "readinessState": component(&ready, "OUT_OF_SERVICE"),
@@ -100,7 +139,7 @@ async fn actuator_health(State(shown): State<Shown>) -> Response {
     // A degraded store is no reason to take the instance out: the original says so too.
     if let Some(state) = shown.health.store_state() {
         let status = if state.is_degraded() { "DEGRADED" } else { "UP" };
-        components["db"] = json!({ "status": status, "details": { "state": state.to_string() } });
+        components["db"] = json!({ "status": status, "details": { "state": kind(&state.to_string()) } });
     }
     let whole = if !live.ok {
         "DOWN"
@@ -123,12 +162,12 @@ fn component(verdict: &Verdict, otherwise: &str) -> Value {
 }
 
 async fn actuator_liveness(State(shown): State<Shown>) -> Response {
-    let live = shown.health.live();
+    let live = kinds(shown.health.live());
     (status(live.ok), Json(component(&live, "DOWN"))).into_response()
 }
 
 async fn actuator_readiness(State(shown): State<Shown>) -> Response {
-    let ready = shown.health.ready();
+    let ready = kinds(shown.health.ready());
     (status(ready.ok), Json(component(&ready, "OUT_OF_SERVICE"))).into_response()
 }
 

@@ -77,7 +77,8 @@ impl fmt::Display for State {
             write!(f, "; failing since {}", seconds(since))?;
         }
         match &self.last_error {
-            Some(error) => write!(f, "; last error: {error}"),
+            // Behind a colon: the management listener tells what comes before it.
+            Some(error) => write!(f, ": {error}"),
             None => Ok(()),
         }
     }
