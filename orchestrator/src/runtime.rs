@@ -7,6 +7,7 @@ mod fit;
 mod lanes;
 mod limits;
 mod mark;
+mod predecessor;
 mod retention;
 mod watch;
 
@@ -239,6 +240,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         transform.topics(),
         &kafka,
         customizer.clone(),
+        &health,
+        &stop,
+    )
+    .await?;
+    predecessor::end(
+        settings.concurrency,
+        &kafka,
+        &customizer,
+        &data_dir,
         &health,
         &stop,
     )

@@ -24,6 +24,21 @@ impl Checks<'_> {
         name
     }
 
+    /// The group and the prefix become part of each transactional id, which stands in every request of a transaction and is
+    /// a key of the broker's log; Kafka itself would take 32 767 bytes.
+    pub(super) fn part_of_ids(&mut self, key: &str, text: &str, most: usize) {
+        if text.chars().any(char::is_control) {
+            self.wrong(key, "control characters cannot stand here");
+        }
+        if text.len() > most {
+            let reason = format!(
+                "it has {} bytes, and at most {most} may become part of a transactional id",
+                text.len()
+            );
+            self.wrong(key, reason);
+        }
+    }
+
     pub(super) fn servers(&mut self, w: &Written) -> String {
         let servers = self.required("bootstrap-servers", w.bootstrap_servers.as_ref());
         for server in servers
@@ -84,8 +99,8 @@ impl Checks<'_> {
     pub(super) fn instance(&mut self, w: &Written) -> Option<String> {
         let instance = w.instance.clone()?;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if instance.len() > 100 || !instance.chars().all(plain) {
-            let reason = "an instance's name has at most 100 letters, digits, dots, dashes and underscores: Kafka takes no others in a static member's id";
+        if instance.len() > 64 || !instance.chars().all(plain) {
+            let reason = "an instance's name has at most 64 letters, digits, dots, dashes and underscores: Kafka takes no others in a static member's id";
             self.wrong("instance", reason);
         }
         Some(instance)

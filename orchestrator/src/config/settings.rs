@@ -149,7 +149,7 @@ pub struct Payload {
 /// What Kafka's clients are given.
 #[derive(Clone, Debug)]
 pub struct Kafka {
-    /// Comes before group, instance and lane in each transactional id.
+    /// What each transactional id begins with: `{prefix}{group}-{instance}-{lane}` and the lengths of group and instance.
     pub transactional_id_prefix: String,
     /// A member that says nothing for so long has left.
     pub session_timeout: Duration,

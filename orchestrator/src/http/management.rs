@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Hosts, Info, Verdict, host, serve::serve};
+use super::{Health, Hosts, Info, Verdict, health::kind, host, serve::serve};
 use crate::telemetry::Renderer;
 
 #[derive(Clone)]
@@ -23,7 +23,7 @@ struct Shown {
 }
 
 /// Serves health and metrics on `listener` until `stop`, to requests for `hosts`. Nothing here writes, and nothing shows a
-/// payload, a key, an address or an error in its own words: reasons are told by their [kind].
+/// payload, a key, an address or an error in its own words: reasons are told by their kind.
 ///
 /// `/livez` and `/readyz` answer 200 or 503 with the reasons, as text, or as JSON to whoever accepts it; `/metrics`; and
 /// the paths of the original: `/actuator/health`, `/actuator/health/liveness`, `/actuator/health/readiness`,
@@ -68,36 +68,12 @@ async fn no_guessing(mut answer: Response) -> Response {
     answer
 }
 
-/// What kind of reason it is: `waiting for the store` of `waiting for the store: connection to db1 refused`. What stands
-/// behind the first colon and blank may be an error of a driver, with addresses, users and paths: it is for the log and
-/// the control socket.
-fn kind(reason: &str) -> &str {
-    // `lane 3: ` comes before the reason itself.
-    let lane = reason
-        .strip_prefix("lane ")
-        .and_then(|rest| rest.split_once(": "));
-    let lane = lane.filter(|(number, _)| number.bytes().all(|c| c.is_ascii_digit()));
-    let begin = lane.map_or(0, |(_, rest)| reason.len() - rest.len());
-    let end = reason[begin..].find(": ").map_or(reason.len(), |end| begin + end);
-    &reason[..end]
-}
-
-/// The verdict as it is told here.
-fn kinds(of: Verdict) -> Verdict {
-    let kinds = |reasons: Vec<String>| reasons.iter().map(|reason| kind(reason).to_owned()).collect();
-    Verdict {
-        ok: of.ok,
-        reasons: kinds(of.reasons),
-        notes: kinds(of.notes),
-    }
-}
-
 async fn livez(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    answer("live", &kinds(shown.health.live()), &headers)
+    answer("live", &shown.health.live(), &headers)
 }
 
 async fn readyz(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    answer("ready", &kinds(shown.health.ready()), &headers)
+    answer("ready", &shown.health.ready_to_the_network(), &headers)
 }
 
 fn answer(what: &str, verdict: &Verdict, headers: &HeaderMap) -> Response {
@@ -131,7 +107,7 @@ async fn prometheus(State(shown): State<Shown>) -> Response {
 }
 
 async fn actuator_health(State(shown): State<Shown>) -> Response {
-    let (live, ready) = (kinds(shown.health.live()), kinds(shown.health.ready()));
+    let (live, ready) = (shown.health.live(), shown.health.ready_to_the_network());
     let mut components = json!({
         "livenessState": component(&live, "DOWN"),
         "readinessState": component(&ready, "OUT_OF_SERVICE"),
@@ -162,12 +138,12 @@ fn component(verdict: &Verdict, otherwise: &str) -> Value {
 }
 
 async fn actuator_liveness(State(shown): State<Shown>) -> Response {
-    let live = kinds(shown.health.live());
+    let live = shown.health.live();
     (status(live.ok), Json(component(&live, "DOWN"))).into_response()
 }
 
 async fn actuator_readiness(State(shown): State<Shown>) -> Response {
-    let ready = kinds(shown.health.ready());
+    let ready = shown.health.ready_to_the_network();
     (status(ready.ok), Json(component(&ready, "OUT_OF_SERVICE"))).into_response()
 }
 
