@@ -212,8 +212,10 @@ impl Health {
         }
         reasons.extend(self.live().reasons);
         if let Some(state) = self.store_state().filter(resilience::State::is_degraded) {
-            let state = state.to_string();
-            notes.push(words.of(&state, kind(&state)).to_owned());
+            notes.push(match words {
+                Words::All => state.to_string(),
+                Words::Kinds => format!("{state:#}"),
+            });
         }
         Verdict {
             ok: reasons.is_empty(),
@@ -244,7 +246,7 @@ impl Words {
 }
 
 /// `waiting for Kafka` of `waiting for Kafka: db1:9092 refused`.
-pub(super) fn kind(reason: &str) -> &str {
+fn kind(reason: &str) -> &str {
     reason.split(": ").next().unwrap_or_default()
 }
 

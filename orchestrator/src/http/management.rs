@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Hosts, Info, Verdict, health::kind, host, serve::serve};
+use super::{Health, Hosts, Info, Verdict, host, serve::serve};
 use crate::telemetry::Renderer;
 
 #[derive(Clone)]
@@ -115,7 +115,7 @@ async fn actuator_health(State(shown): State<Shown>) -> Response {
     // A degraded store is no reason to take the instance out: the original says so too.
     if let Some(state) = shown.health.store_state() {
         let status = if state.is_degraded() { "DEGRADED" } else { "UP" };
-        components["db"] = json!({ "status": status, "details": { "state": kind(&state.to_string()) } });
+        components["db"] = json!({ "status": status, "details": { "state": format!("{state:#}") } });
     }
     let whole = if !live.ok {
         "DOWN"

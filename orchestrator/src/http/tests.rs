@@ -217,12 +217,7 @@ async fn not_ready_is_503_with_its_reason_as_text_and_as_json() {
 #[tokio::test]
 async fn a_degraded_store_is_shown_and_is_no_reason_to_take_the_instance_out() {
     let health = working(1);
-    let (say, state) = tokio::sync::watch::channel(resilience::State {
-        circuit: resilience::Circuit::Closed,
-        failures: 0,
-        failing_since: None,
-        last_error: None,
-    });
+    let (say, state) = tokio::sync::watch::channel(resilience::State::default());
     health.store(state);
     let served = served(health).await;
     assert!(
@@ -380,6 +375,12 @@ async fn the_network_is_told_kinds_of_reasons_and_the_operator_their_words() {
         failures: 3,
         failing_since: None,
         last_error: Some(WORDS.into()),
+        only_writes: false,
+        faults: vec![resilience::Fault {
+            operation: "progress",
+            since: jiff::Timestamp::UNIX_EPOCH,
+            error: WORDS.into(),
+        }],
     });
     health.store(state);
     let served = served(health.clone()).await;
@@ -391,7 +392,7 @@ async fn the_network_is_told_kinds_of_reasons_and_the_operator_their_words() {
     }
     let (_, text) = served.get("/readyz").await;
     let wanted = "not ready\nlane 1: waiting for the store\nlane 1: Kafka refuses it\n\
-                  lane 0: orders:3: blocked since 1970-01-01T00:00:00Z\nthe store does not answer\n";
+                  lane 0: orders:3: blocked since 1970-01-01T00:00:00Z\nthe store does not answer; `progress` fails since 1970-01-01T00:00:00Z\n";
     assert_eq!(text, wanted);
     // What the control socket tells.
     let ready = health.ready();
