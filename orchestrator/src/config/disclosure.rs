@@ -192,7 +192,7 @@ fn hide_logins(text: &str) -> String {
 fn hide_settings(text: &str) -> String {
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
     for (at, sign) in text.match_indices(['=', ':']) {
-        let before = text[..at].trim_end_matches(|c| matches!(c, ' ' | '"' | '\''));
+        let before = text[..at].trim_end_matches([' ', '"', '\'']);
         let start = before
             .rfind(|c| !is_name(c))
             .map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));

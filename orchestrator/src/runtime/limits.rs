@@ -7,10 +7,13 @@ use super::Error;
 /// What the process itself needs: the log, the data directory, runtimes, listeners, a store with its connections and
 /// tables, and a few clients of HTTP.
 const PROCESS: u64 = 64;
-/// What a lane needs: a consumer and a producer, each with a socket and its wake-up for some brokers and coordinators.
-const LANE: u64 = 24;
-/// With so many times what is needed nothing is tight: larger clusters, RocksDB's tables (256 files), 256 clients of HTTP.
-const AMPLE: u64 = 8;
+/// What a lane needs: a consumer and a producer, each with a socket and its wake-up for every broker and coordinator. A
+/// service of one lane, one broker and RocksDB had 63 files open.
+const LANE: u64 = 36;
+/// A larger cluster needs more for each lane.
+const CLUSTER: u64 = 4;
+/// RocksDB's tables (at most 256 files) and clients of HTTP (at most 256).
+const SPARE: u64 = 512;
 
 /// Raises the limit of open files as far as the process may, and looks whether that is enough for `lanes` lanes.
 ///
@@ -19,7 +22,7 @@ const AMPLE: u64 = 8;
 /// When it is too low to work with: what would fail, and where, is anybody's guess.
 pub(super) fn look(lanes: usize) -> Result<(), Error> {
     let found = getrlimit(Resource::Nofile);
-    let ample = needed(lanes) * AMPLE;
+    let ample = ample(lanes);
     let raised = found
         .current
         .map(|soft| soft.max(found.maximum.map_or(ample, |hard| hard.min(ample))));
@@ -42,7 +45,12 @@ pub(super) fn look(lanes: usize) -> Result<(), Error> {
 }
 
 fn needed(lanes: usize) -> u64 {
-    PROCESS + LANE * u64::try_from(lanes).unwrap_or(u64::MAX / LANE / AMPLE / 2)
+    PROCESS + LANE * u64::try_from(lanes).unwrap_or(64)
+}
+
+/// With so many nothing is tight.
+fn ample(lanes: usize) -> u64 {
+    needed(lanes) * CLUSTER + SPARE
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -54,8 +62,7 @@ enum Verdict {
 
 /// `limit` is none where there is none.
 fn judge(limit: Option<u64>, lanes: usize) -> Verdict {
-    let needed = needed(lanes);
-    let ample = needed * AMPLE;
+    let (needed, ample) = (needed(lanes), ample(lanes));
     let Some(limit) = limit.filter(|limit| *limit < ample) else {
         return Verdict::Ample;
     };
@@ -81,22 +88,22 @@ mod tests {
 
     #[test]
     fn a_limit_that_cannot_work_is_refused_with_what_to_type_and_a_tight_one_is_said() {
-        for limit in [20, 40, 87] {
+        for limit in [20, 40, 99] {
             let Verdict::TooLow(why) = judge(Some(limit), 1) else {
                 panic!("{limit} is taken");
             };
             for part in [
                 &limit.to_string()[..],
-                "at least 88",
-                "ulimit -n 704",
-                "LimitNOFILE=704",
+                "at least 100",
+                "ulimit -n 912",
+                "LimitNOFILE=912",
             ] {
                 assert!(why.contains(part), "{part} is missing in {why}");
             }
         }
         assert!(matches!(judge(Some(256), 1), Verdict::Tight(_)));
         assert!(matches!(judge(Some(256), 16), Verdict::TooLow(_)));
-        assert_eq!(judge(Some(1_024), 2), Verdict::Ample);
+        assert_eq!(judge(Some(1_024), 1), Verdict::Ample);
         assert_eq!(judge(None, 64), Verdict::Ample);
         assert_eq!(judge(Some(u64::MAX), 64), Verdict::Ample);
     }
