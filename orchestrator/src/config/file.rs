@@ -1,6 +1,11 @@
 //! The file: keys with their places, placeholders filled in, secrets noted.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     keys::Key,
@@ -34,7 +39,7 @@ pub(super) fn read(
         return reader.layer;
     };
     let path = Arc::new(path);
-    let bytes = match std::fs::read(&*path) {
+    let bytes = match whole(&path) {
         Ok(bytes) => bytes,
         Err(e) => {
             let (line, column) = (0, 0);
@@ -83,6 +88,19 @@ pub(super) fn read(
         }
     }
     reader.layer
+}
+
+/// The file's bytes, if they are no more than a configuration has.
+fn whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(yaml::LONGEST as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > yaml::LONGEST {
+        let why = format!("it has more than {} bytes: is it a configuration?", yaml::LONGEST);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
 }
 
 /// The names at the top of a file.
@@ -138,7 +156,7 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
 /// Notes what must not be shown, by the names above it and by the types of the backends.
 fn secrets(node: &Node, path: &mut Vec<String>, reader: &mut Reader<'_>) {
     let named = Properties::is_secret(&path.join("."));
-    let typed = matches!(path.as_slice(), [_, store, field, ..] if reader.registry.is_secret(store, field));
+    let typed = matches!(path.as_slice(), [_, store, field, ..] if reader.report.is_secret(reader.registry.resolve(store).unwrap_or(store), field));
     let mut note = |text: &str| {
         if (named || typed) && !text.trim().is_empty() {
             reader.report.secrets.extend(

@@ -123,6 +123,9 @@ pub(crate) struct File {
     pub(crate) broken: bool,
 }
 
+/// Nobody reads more at once, and each one is compared with those before it.
+const MOST_PROBLEMS: usize = 100;
+
 /// Collects what is wrong, and what is only odd.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -147,6 +150,11 @@ impl Report {
         self.disclosure.may_show(key)
     }
 
+    /// Whether a store's field is a secret by its type.
+    pub(crate) fn is_secret(&self, store: &str, field: &str) -> bool {
+        self.disclosure.is_secret(store, field)
+    }
+
     /// The value at `key` is wrong. The reason may repeat the value: where that is not shown, neither is the reason.
     pub(crate) fn misfit(&mut self, origin: Option<&Origin>, key: &str, reason: impl Into<String>) {
         let reason = match self.may_show(key) {
@@ -164,6 +172,18 @@ impl Report {
 
     /// Something is wrong at `key`, if one is to blame. The reason quotes nothing that may not be shown.
     pub(crate) fn problem(&mut self, origin: Option<&Origin>, key: Option<&str>, reason: impl Into<String>) {
+        if self.problems.len() > MOST_PROBLEMS {
+            return;
+        }
+        if self.problems.len() == MOST_PROBLEMS {
+            self.problems.push(Problem {
+                origin: None,
+                key: None,
+                reason: "there is more that is wrong: correct this first".to_owned(),
+                line: None,
+            });
+            return;
+        }
         let line = match (origin, &self.file) {
             (Some(Origin::File { line, .. }), Some(file)) => line
                 .checked_sub(1)
@@ -202,7 +222,7 @@ impl Report {
             Some(origin) => format!("{origin}: {warning}"),
             None => warning,
         };
-        if !self.warnings.contains(&warning) {
+        if self.warnings.len() < MOST_PROBLEMS && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }

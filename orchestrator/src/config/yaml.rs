@@ -4,7 +4,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::Spanned;
+use serde_saphyr::{Error, Spanned};
 
 /// Where something stands in a file, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,14 +36,42 @@ pub(crate) struct Name {
     pub(crate) at: Place,
 }
 
-/// Reads a file: its documents, but for empty ones; or where it is not YAML, and why.
+/// The longest file that is read, in bytes: a thousand times what a configuration needs.
+pub(crate) const LONGEST: usize = 1 << 20;
+/// Levels of keys and lists, of which ours has six: what reads them goes as deep, some 40 KB of stack for each where it is
+/// not optimised.
+const DEEPEST: usize = 20;
+/// Values, with what stands for them repeatedly (`*alias`).
+const MOST_VALUES: usize = 100_000;
+/// Repetitions: each is a copy, of up to the whole file.
+const MOST_ALIASES: usize = 100;
+
+/// Reads a file: its documents, but for empty ones; or where it is not YAML, and why. Bounded in time and memory by the length of the text.
 pub(crate) fn read(text: &str) -> Result<Vec<Node>, (Option<Place>, String)> {
-    let options = serde_saphyr::options! { with_snippet: false };
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_depth: DEEPEST,
+            flow_nesting_limit: DEEPEST,
+            max_nodes: MOST_VALUES,
+            max_aliases: MOST_ALIASES,
+            max_merge_keys: MOST_ALIASES,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_VALUES },
+    };
     serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(text, options)
         .map(|roots| roots.into_iter().map(|root| node(root, text)).collect())
         .map_err(|e| {
             let at = e.location().map(place);
-            let reason = e.without_snippet().to_string();
+            let reason = match e.without_snippet() {
+                Error::Budget { .. }
+                | Error::AliasReplayLimitExceeded { .. }
+                | Error::AliasReplayStackDepthExceeded { .. } => format!(
+                    "this is too much for a configuration, which has at most {DEEPEST} levels, {MOST_VALUES} values and \
+                     {MOST_ALIASES} aliases"
+                ),
+                other => other.to_string(),
+            };
             let reason = reason.split(" at line ").next().unwrap_or_default();
             match tab(text, at) {
                 Some(tab) => (Some(tab), "a tab cannot indent a line: use spaces".to_owned()),
@@ -88,7 +116,7 @@ fn node(raw: Spanned<Raw>, source: &str) -> Node {
     let data = match raw.value {
         Raw::Null => Data::Null,
         Raw::Text(text) => Data::Text(text),
-        Raw::Plain(text) => Data::Text(as_written(place(raw.defined), source).unwrap_or(text)),
+        Raw::Plain(text) => Data::Text(as_written(raw.defined, source).unwrap_or(text)),
         Raw::List(items) => Data::List(items.into_iter().map(|item| node(item, source)).collect()),
         Raw::Map(pairs) => Data::Map(
             pairs
@@ -107,9 +135,10 @@ fn node(raw: Spanned<Raw>, source: &str) -> Node {
 }
 
 /// The characters of a number or boolean, so that `1.10` is not read as `1.1`.
-fn as_written(at: Place, source: &str) -> Option<String> {
-    let line = source.lines().nth(at.line.checked_sub(1)?)?;
-    let rest: String = line.chars().skip(at.column.checked_sub(1)?).collect();
+fn as_written(at: serde_saphyr::Location, source: &str) -> Option<String> {
+    // By its place in the text, not by line and column: those would be searched for from the start, for each value.
+    let start = usize::try_from(at.span().byte_offset()?).ok()?;
+    let rest = source.get(start..)?;
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'));
     let text = &rest[..end.unwrap_or(rest.len())];
     let plausible = text
@@ -276,6 +305,49 @@ mod tests {
         assert_eq!(at.map(|at| at.line), Some(2), "{reason}");
         assert!(reason.contains("duplicate"), "{reason}");
         assert!(read("a:\n\tb: 1\n").is_err());
+    }
+
+    #[test]
+    fn no_file_takes_more_time_or_stack_than_its_length_deserves() {
+        let many = 90_000;
+        let began = std::time::Instant::now();
+        let list = format!("a: [{}]\n", "1,".repeat(many));
+        let lines = format!("a:\n{}", "  - 1.10\n".repeat(many));
+        for (text, wanted) in [(list, "1"), (lines, "1.10")] {
+            let root = read(&text).unwrap();
+            let Data::List(items) = &find(&root, "a").1.data else {
+                panic!()
+            };
+            assert_eq!(
+                (items.len(), super::tests::text(&items[many - 1])),
+                (many, wanted)
+            );
+        }
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+        let deep: String = (0..200)
+            .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+            .collect();
+        let bomb: String = (0..12).fold("a0: &a0 [x, x, x, x]\n".to_owned(), |text, n| {
+            let below = format!("*a{n},").repeat(8);
+            format!("{text}a{}: &a{} [{below}]\n", n + 1, n + 1)
+        });
+        let copies = format!("a: &a '{}'\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(5_000));
+        for (what, text) in [
+            ("brackets", "[".repeat(100_000)),
+            ("braces", "{a: ".repeat(100_000)),
+            ("dashes", "- ".repeat(100_000)),
+            ("questions", "? ".repeat(100_000)),
+            ("levels", deep),
+            ("aliases", bomb),
+            ("copies", copies),
+            ("values", "- x\n".repeat(200_000)),
+        ] {
+            let began = std::time::Instant::now();
+            let (at, reason) = read(&text).expect_err(what);
+            assert!(at.is_some_and(|at| at.line > 0), "{what}: {at:?} {reason}");
+            assert!(reason.len() < 300, "{what}: {reason}");
+            assert!(began.elapsed().as_secs() < 10, "{what}: {:?}", began.elapsed());
+        }
     }
 
     #[test]

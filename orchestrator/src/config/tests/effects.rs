@@ -81,6 +81,10 @@ const EFFECTS: &[(&str, &str)] = &[
         "two_processes_of_a_group_share_it_while_one_is_killed_and_another_joins",
     ),
     (
+        "management-hosts",
+        "a_page_that_makes_its_own_name_point_to_us_reads_nothing",
+    ),
+    (
         "max-attempts",
         "a_retryable_failure_is_tried_max_attempts_times_and_then_passed",
     ),
