@@ -17,6 +17,15 @@ const MOST_BYTES: usize = 4_096;
 /// Sixteen unconfirmed attempts and so many gaps of 20-digit offsets stay below [`MOST_BYTES`].
 pub(crate) const MOST_GAPS: usize = 64;
 
+/// The greatest era and term that are read: every store holds them, and no clock and no count of terms comes near.
+pub(crate) const MOST: u64 = 1 << 62;
+
+/// The era or term after `number`. It stops at [`MOST`], which only a note that somebody made up says: what we write we can
+/// read, or nobody could tell any more what became of our own attempts.
+pub(crate) fn after(number: u64) -> u64 {
+    number.saturating_add(1).min(MOST)
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
     /// The attempt that committed it.
@@ -173,13 +182,20 @@ fn attempt_id(text: &str) -> Result<AttemptId, NotOurs> {
     }
 }
 
-/// Eras and terms only grow too.
+/// Eras and terms only grow, see [`after`].
 fn number(text: &str) -> Result<u64, NotOurs> {
-    text.parse().ok().filter(|n| *n < u64::MAX / 2).ok_or(NotOurs)
+    digits(text)?.parse().ok().filter(|n| *n <= MOST).ok_or(NotOurs)
 }
 
 fn offset(text: &str) -> Result<i64, NotOurs> {
-    text.parse().ok().filter(|offset| *offset >= 0).ok_or(NotOurs)
+    digits(text)?.parse().map_err(|_| NotOurs)
+}
+
+/// Without a sign, as we write them.
+fn digits(text: &str) -> Result<&str, NotOurs> {
+    Some(text)
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+        .ok_or(NotOurs)
 }
 
 fn mark(text: &str) -> Result<u32, NotOurs> {
@@ -189,15 +205,8 @@ fn mark(text: &str) -> Result<u32, NotOurs> {
 
 fn range(text: &str) -> Result<std::ops::Range<i64>, NotOurs> {
     let (start, end) = text.split_once('-').ok_or(NotOurs)?;
-    let (start, end): (i64, i64) = (
-        start.parse().map_err(|_| NotOurs)?,
-        end.parse().map_err(|_| NotOurs)?,
-    );
-    if 0 <= start && start < end {
-        Ok(start..end)
-    } else {
-        Err(NotOurs)
-    }
+    let (start, end) = (offset(start)?, offset(end)?);
+    if start < end { Ok(start..end) } else { Err(NotOurs) }
 }
 
 #[cfg(test)]
@@ -210,8 +219,8 @@ mod tests {
         Note {
             attempt: ids.next(&SystemClock),
             passed: unconfirmed < MOST_UNCONFIRMED,
-            era: u64::MAX / 2 - 1,
-            term: u64::MAX / 2 - 1,
+            era: MOST,
+            term: MOST,
             unconfirmed: (0..unconfirmed).map(|_| ids.next(&SystemClock)).collect(),
             gaps: (0..gaps as i64)
                 .map(|i| i64::MAX - 4 * (i + 1)..i64::MAX - 4 * i - 2)
@@ -259,10 +268,97 @@ mod tests {
             good.replace("feedbeef", "+eedbeef"),
             good.replace("feedbeef", "feed"),
             format!("v1;{ffff};p;1;1;0;00000000;0;;"),
-            format!("v1;{};p;{};1;0;00000000;0;;", note(0, 0).attempt, u64::MAX),
+            format!("v1;{};p;{};1;0;00000000;0;;", note(0, 0).attempt, MOST + 1),
+            format!("v1;{};p;1;+1;0;00000000;0;;", note(0, 0).attempt),
             "x".repeat(MOST_BYTES),
         ] {
             assert_eq!(bad.parse::<Note>(), Err(NotOurs), "{bad}");
+        }
+    }
+
+    /// What the next owner writes, at most: with everything grown that grows.
+    fn next(found: &Note) -> Note {
+        let mut ids = AttemptIds::default();
+        found
+            .open_attempts()
+            .iter()
+            .chain([&found.attempt])
+            .for_each(|seen| ids.observe(*seen));
+        let mut next = found.clone();
+        (next.era, next.term) = (after(found.era), after(found.term));
+        (next.unconfirmed, next.passed) = (found.open_attempts(), false);
+        next.attempt = ids.next(&SystemClock);
+        next.gaps.add(found.began..i64::MAX);
+        next.bounded()
+    }
+
+    #[test]
+    fn every_note_that_reads_can_be_followed_by_one_of_ours_that_reads() {
+        let mut random = fastrand();
+        let text = note(MOST_UNCONFIRMED, MOST_GAPS).to_string();
+        let greatest = format!(
+            "v1;ef{};p;{MOST};{MOST};{};ffffffff;{};;0-{}",
+            "f".repeat(30),
+            i64::MAX,
+            i64::MAX,
+            i64::MAX
+        );
+        let pieces = [
+            "",
+            ";",
+            ",",
+            "-",
+            "p",
+            "+1",
+            "0",
+            "-1",
+            "v1",
+            "é",
+            "\0",
+            "9223372036854775807",
+            "9223372036854775808",
+            "4611686018427387904",
+            "4611686018427387905",
+            "18446744073709551615",
+            "99999999999999999999999",
+        ];
+        let mut read = 0;
+        for start in [text, note(1, 1).to_string(), note(0, 0).to_string(), greatest] {
+            read += u32::from(Note::read(Some(&start)).is_some());
+            for _ in 0..20_000 {
+                let mut fields: Vec<&str> = start.split_inclusive([';', ',', '-']).collect();
+                for _ in 0..=random() % 3 {
+                    let at = usize::try_from(random()).unwrap() % fields.len();
+                    let piece = usize::try_from(random()).unwrap() % pieces.len();
+                    match random() % 3 {
+                        0 => fields[at] = pieces[piece],
+                        1 => fields.insert(at, pieces[piece]),
+                        _ if fields.len() > 1 => drop(fields.remove(at)),
+                        _ => {}
+                    }
+                }
+                let Some(found) = Note::read(Some(&fields.concat())) else {
+                    continue;
+                };
+                read += 1;
+                let mut follows = found;
+                for _ in 0..2 {
+                    follows = next(&follows);
+                    assert_eq!(follows.to_string().parse().as_ref(), Ok(&follows));
+                }
+            }
+        }
+        assert!(read > 1_000, "{read}");
+    }
+
+    /// xorshift: the same numbers in every run.
+    fn fastrand() -> impl FnMut() -> u64 {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
         }
     }
 

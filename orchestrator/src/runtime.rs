@@ -5,10 +5,13 @@
 
 mod fit;
 mod lanes;
+mod limits;
 mod mark;
 mod predecessor;
 mod retention;
 mod watch;
+#[cfg(test)]
+mod wiring;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -192,8 +195,13 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     crate::panics::install(false);
     let renderer = telemetry::install();
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
-    let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref())
-        .map_err(|e| Error::Held(e.to_string()))?;
+    limits::look(settings.concurrency)?;
+    http::socket_fits(&settings.data_dir).map_err(Error::Config)?;
+    let data_dir =
+        DataDir::hold(&settings.data_dir, settings.instance.as_deref()).map_err(|e| match e.kind {
+            operate::Kind::Held => Error::Held(e.to_string()),
+            _ => Error::Config(e.to_string()),
+        })?;
     let health = Health::new(
         settings.concurrency,
         settings.kafka.max_poll_interval.mul_f64(0.8),
@@ -217,6 +225,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         health.clone(),
         renderer,
         info.clone(),
+        http::Hosts::new(&settings.management_hosts),
         quiet.clone(),
     ))];
     tracing::info!(%management, instance = data_dir.instance(), "health and metrics are served");

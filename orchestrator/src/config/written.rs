@@ -103,8 +103,8 @@ pub(crate) struct Written {
     pub(crate) max_poll_interval: Span,
     /// Where health and metrics are served: `address:port`. Port 0 takes a free one.
     pub(crate) management_address: String,
-    /// Host names under which it answers, besides IP addresses, `localhost`, names without a dot, and `….svc`,
-    /// `….cluster.local` and `….internal`.
+    /// Host names under which health and metrics are answered, besides IP addresses, `localhost`, names without a dot,
+    /// `….svc`, `….cluster.local` and `….internal`; without scheme and port.
     pub(crate) management_hosts: Vec<String>,
     /// How logs look: `json`, `text`, or `auto`: `text` on a terminal, otherwise `json`.
     pub(crate) log_format: LogFormat,

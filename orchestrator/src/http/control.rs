@@ -6,7 +6,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path as Segment, Query, Request, State, rejection::JsonRejection},
+    extract::{Path as Segment, Query, Request, State, rejection::JsonRejection},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -18,7 +18,10 @@ use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 use tracker_api::RecordId;
 
-use super::{Health, Info, serve::serve};
+use super::{
+    Health, Info,
+    serve::{PATIENCE, serve},
+};
 use crate::operate::{
     About, Ask, Error, Exported, Grouped, Kind, Listing, Many, Operations, Position, ProgressLine, Purge,
     Reconciled, Resolve, Settled, Shown, Verb,
@@ -29,6 +32,23 @@ pub const SOCKET: &str = "control.sock";
 
 /// The longest body of a request.
 const BODY: usize = 64 * 1024;
+
+/// Whether a control socket can stand in `data_dir`; otherwise why not, and what to do.
+pub fn socket_fits(data_dir: &Path) -> Result<(), String> {
+    // `sun_path` has 108 bytes, of which the last is NUL.
+    const LONGEST: usize = 107;
+    let path = data_dir.join(SOCKET);
+    let length = path.as_os_str().len();
+    if length <= LONGEST {
+        return Ok(());
+    }
+    Err(format!(
+        "the control socket {} would have a path of {length} bytes, and a socket's has at most {LONGEST}: choose a `data-dir` \
+         whose path is at least {} bytes shorter, or one that is relative to where the service is started",
+        path.display(),
+        length - LONGEST
+    ))
+}
 
 /// The control socket: what the command line asks. Bound when made, removed when served to its end.
 #[derive(Debug)]
@@ -50,7 +70,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made; a path of more than 107 bytes is too long for one.
+    /// When the socket cannot be made; see [`socket_fits`].
     pub fn bind(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         let fresh = data_dir.join("control.new");
@@ -112,7 +132,6 @@ fn router(served: Served) -> Router {
         .route("/v1/progress", get(progress))
         .route("/v1/reconcile", post(reconcile))
         .layer(middleware::from_fn(short))
-        .layer(DefaultBodyLimit::max(BODY))
         .with_state(served)
 }
 
@@ -133,12 +152,17 @@ impl IntoResponse for Refused {
     }
 }
 
-/// No id is longer than a topic's name and two numbers.
+/// No id is longer than a topic's name and two numbers, and nobody takes long to send a body.
 async fn short(request: Request, next: Next) -> Response {
     if request.uri().to_string().len() > 8 * 1024 {
         return StatusCode::URI_TOO_LONG.into_response();
     }
-    next.run(request).await
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, BODY)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, body.into())).await,
+        Ok(Err(_)) => invalid(format!("the body ends early, or has more than {BODY} bytes")).into_response(),
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 async fn info(State(served): State<Served>) -> Json<Value> {

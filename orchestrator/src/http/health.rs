@@ -114,7 +114,7 @@ impl Health {
     }
 
     /// Why lane `lane` has no session yet (`waiting for Kafka: …`), or that it has one: while any has a reason, the service
-    /// is not ready.
+    /// is not ready. What stands behind the first `: ` is not told to the [network](Self::ready_to_the_network).
     pub fn reason(&self, lane: usize, reason: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.reason) = reason;
@@ -173,6 +173,16 @@ impl Health {
 
     /// Whether the service does its work: every lane has joined the group, and none has a reason not to move.
     pub fn ready(&self) -> Verdict {
+        self.readiness(Words::All)
+    }
+
+    /// The same for whoever reaches the management listener: reasons by their kind, without the words of drivers and
+    /// brokers, in which addresses, users and paths may stand. Those are for the log and the control socket.
+    pub(super) fn ready_to_the_network(&self) -> Verdict {
+        self.readiness(Words::Kinds)
+    }
+
+    fn readiness(&self, words: Words) -> Verdict {
         let mut reasons = Vec::new();
         let mut notes = Vec::new();
         match self.current() {
@@ -185,10 +195,11 @@ impl Health {
             if lane.partitions.load(Relaxed) == NOT_JOINED {
                 reasons.push(format!("lane {number} has not joined the group yet"));
             }
-            for why in [&lane.reason, &lane.refused] {
-                if let Some(why) = &*lock(why) {
-                    reasons.push(format!("lane {number}: {why}"));
-                }
+            if let Some(why) = &*lock(&lane.reason) {
+                reasons.push(format!("lane {number}: {}", words.of(why, kind(why))));
+            }
+            if let Some(why) = &*lock(&lane.refused) {
+                reasons.push(format!("lane {number}: {}", words.of(why, "Kafka refuses it")));
             }
             for stall in &*lock(&lane.stalls) {
                 let into = if stall.why.is_ready() {
@@ -196,12 +207,15 @@ impl Health {
                 } else {
                     &mut reasons
                 };
-                into.push(told(number, stall));
+                into.push(told(number, stall, words));
             }
         }
         reasons.extend(self.live().reasons);
         if let Some(state) = self.store_state().filter(resilience::State::is_degraded) {
-            notes.push(state.to_string());
+            notes.push(match words {
+                Words::All => state.to_string(),
+                Words::Kinds => format!("{state:#}"),
+            });
         }
         Verdict {
             ok: reasons.is_empty(),
@@ -215,8 +229,29 @@ impl Health {
     }
 }
 
+/// How much is told of a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Words {
+    All,
+    Kinds,
+}
+
+impl Words {
+    fn of<'a>(self, whole: &'a str, kind: &'a str) -> &'a str {
+        match self {
+            Self::All => whole,
+            Self::Kinds => kind,
+        }
+    }
+}
+
+/// `waiting for Kafka` of `waiting for Kafka: db1:9092 refused`.
+fn kind(reason: &str) -> &str {
+    reason.split(": ").next().unwrap_or_default()
+}
+
 /// `lane 0: orders:3: blocked since 2026-11-28T07:20:11Z: …`
-fn told(lane: usize, stall: &Stall) -> String {
+fn told(lane: usize, stall: &Stall, words: Words) -> String {
     let of = stall
         .partition
         .as_ref()
@@ -224,11 +259,11 @@ fn told(lane: usize, stall: &Stall) -> String {
         .unwrap_or_default();
     let since = jiff::Timestamp::from_millisecond(stall.since.0).unwrap_or_default();
     let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
-    format!(
-        "lane {lane}: {of}{} since {since}: {}",
-        stall.why.label(),
-        stall.text
-    )
+    let kind = format!("lane {lane}: {of}{} since {since}", stall.why.label());
+    match words {
+        Words::All => format!("{kind}: {}", stall.text),
+        Words::Kinds => kind,
+    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

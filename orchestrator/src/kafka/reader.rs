@@ -140,6 +140,22 @@ pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str) -> R
         .collect())
 }
 
+/// Whether a broker answers that it knows no such topic.
+pub(super) fn is_absent<C: ClientContext>(client: &Client<C>, topic: &str) -> bool {
+    use rdkafka::types::RDKafkaErrorCode as Code;
+    let Ok(metadata) = client.fetch_metadata(Some(topic), PATIENCE) else {
+        return false;
+    };
+    let found = metadata.topics().iter().find(|t| t.name() == topic);
+    let error = found.and_then(|topic| topic.error());
+    error.is_some_and(|error| {
+        matches!(
+            Code::from(error),
+            Code::UnknownTopicOrPartition | Code::UnknownTopic
+        )
+    })
+}
+
 /// The first offset of each log and the one behind its last visible record.
 pub(super) fn bounds<C: ClientContext>(client: &Client<C>, of: &[Partition]) -> Result<Vec<Range<i64>>> {
     of.iter()

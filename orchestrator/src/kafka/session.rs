@@ -171,6 +171,7 @@ impl Session for KafkaSession {
             drop(consumer);
             drop(done);
         };
+        // Without a thread the clients are closed by the closure's drop, here: late, but in good order.
         let started = thread::Builder::new().name("kafka-close".into()).spawn(close);
         if started.is_ok() && closed.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("the Kafka session did not close within {deadline:?} and is left behind");

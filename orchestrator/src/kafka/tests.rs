@@ -541,3 +541,26 @@ async fn another_members_assignor_is_named_until_the_group_takes_us() {
     assert!(named, "nothing was said");
     assert_eq!(stats.refusal(), None, "the group took us");
 }
+
+#[tokio::test]
+async fn a_poll_stops_at_batch_bytes() {
+    let mut lane = lane(|settings| settings.max_poll_bytes = 3_000).await;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &lane.settings.bootstrap_servers)
+        .create()
+        .unwrap();
+    let kilobyte = [b'x'; 1_000];
+    for _ in 0..20 {
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("in").payload(&kilobyte);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut left = 20;
+    while left > 0 {
+        assert!(Instant::now() < deadline, "{left} records never came");
+        let polled = lane.session.poll(100, Duration::from_millis(200)).await.unwrap();
+        assert!(polled.records.len() <= 3, "{} KB at once", polled.records.len());
+        left -= polled.records.len();
+    }
+}

@@ -11,7 +11,7 @@ use crate::{
     config::InitialOffset,
     kafka::{Aborted, Advance, Attempt, ErrorKind, Position, Session},
     mutant::{self, Mutant},
-    note::Note,
+    note::{self, Note},
     recorder::Recovery,
     transform::Transform,
 };
@@ -140,11 +140,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     .iter()
                     .chain([&found.attempt])
                     .for_each(|seen| self.ids.observe(*seen));
-                let raised = u64::from(!mutant::active(Mutant::TwinWithoutTerm));
+                let raised = !mutant::active(Mutant::TwinWithoutTerm);
                 let same = found.store == self.recorder.store_mark();
                 Note {
                     passed: false,
-                    term: found.term + raised,
+                    term: if raised {
+                        note::after(found.term)
+                    } else {
+                        found.term
+                    },
                     unconfirmed,
                     store: self.recorder.store_mark(),
                     since: if same { found.since } else { next },
@@ -155,7 +159,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 let known = self.recorder.clone().known_era(position.partition.clone());
                 let known = self.breathe_while(known).await?.flatten();
                 let clock = u64::try_from(self.clock.now().0).unwrap_or(0);
-                let era = known.map_or(clock, |known| clock.max(known + 1));
+                let era = known.map_or(clock, |known| clock.max(note::after(known)));
                 Note {
                     attempt: AttemptId::default(),
                     passed: false,
@@ -176,7 +180,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         {
             // What the lower era passed, nothing in the store can tell.
             note.gaps.add(note.began..next);
-            (note.era, note.term) = (later + 1, 1);
+            (note.era, note.term) = (note::after(later), 1);
             note.unconfirmed.clear();
             note = note.bounded();
         }

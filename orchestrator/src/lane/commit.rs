@@ -222,8 +222,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         self.recorder.after(committed, done);
         self.aborts = 0;
-        // The cost of a commit is to be a small part of a cycle: under load the size closes a batch, idle the delay does.
-        self.delay = (elapsed * 2).clamp(*self.settings.delay.start(), *self.settings.delay.end());
+        self.delay = self.settings.delay_after(elapsed);
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
         attempt

@@ -28,6 +28,14 @@ pub(crate) struct Settings {
     pub(crate) skip: BTreeSet<RecordId>,
 }
 
+impl Settings {
+    /// How long the next batch waits for more records, after a transaction of `elapsed`. The cost of a commit is to be a
+    /// small part of a cycle: under load the size closes a batch, idle the delay does.
+    pub(crate) fn delay_after(&self, elapsed: Duration) -> Duration {
+        (elapsed * 2).clamp(*self.delay.start(), *self.delay.end())
+    }
+}
+
 /// Waits that double, with jitter.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backoff {
@@ -43,5 +51,30 @@ impl Backoff {
             .saturating_mul(1 << tries.saturating_sub(1).min(20))
             .min(self.most);
         doubled - doubled / 1_024 * u32::from(jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Backoff, Duration};
+    use crate::lane::tests::settings;
+
+    #[test]
+    fn a_wait_doubles_from_backoff_up_to_max_backoff_and_jitter_only_shortens_it() {
+        let backoff = Backoff {
+            first: Duration::from_millis(300),
+            most: Duration::from_secs(2),
+        };
+        let waits = [1, 2, 3, 4, 30].map(|tries| backoff.after(tries, 0).as_millis());
+        assert_eq!(waits, [300, 600, 1_200, 2_000, 2_000]);
+        let least = backoff.after(1, u8::MAX);
+        assert!(least >= Duration::from_millis(225) && least < Duration::from_millis(300));
+    }
+
+    #[test]
+    fn a_batch_waits_twice_as_long_as_its_last_transaction_took_within_the_two_delays() {
+        let settings = settings();
+        let after = |millis| settings.delay_after(Duration::from_millis(millis)).as_millis();
+        assert_eq!([after(0), after(20), after(400)], [2, 40, 100]);
     }
 }

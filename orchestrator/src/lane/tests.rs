@@ -27,6 +27,8 @@ use crate::{
     transform::{Output, SourceRecord, TargetRecord, TransformError},
 };
 
+mod keys;
+
 pub(crate) fn settings() -> Settings {
     Settings {
         group: "group".into(),

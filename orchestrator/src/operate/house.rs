@@ -15,6 +15,7 @@ use self::sides::{PAGE, Reading, Writing, failed};
 use super::{
     error::{Error, Kind, Result},
     lines::{Line, ProgressLine, Sum},
+    private,
 };
 use crate::recorder::import;
 
@@ -156,15 +157,11 @@ async fn write(from: &Side, path: &Path, mut told: impl FnMut(u64, Option<f64>))
 
 /// What cannot be read is none: then the move begins at the start, which is only slower.
 fn read_checkpoint(at: &Path) -> Option<Checkpoint> {
-    serde_json::from_str(&fs::read_to_string(at).ok()?).ok()
+    serde_json::from_str(&private::read(at).ok()?).ok()
 }
 
 fn write_checkpoint(at: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let draft = at.with_extension("part");
-    let write = || -> io::Result<()> {
-        fs::write(&draft, serde_json::to_vec(checkpoint)?)?;
-        fs::rename(&draft, at)
-    };
+    let write = || -> io::Result<()> { private::replace(at, &serde_json::to_vec(checkpoint)?) };
     write().map_err(|e| {
         failed(format!(
             "cannot keep how far the copy has come in {}: {e}",

@@ -12,6 +12,7 @@ mod house;
 mod lines;
 mod many;
 mod operations;
+mod private;
 mod shown;
 mod table;
 

@@ -115,6 +115,12 @@ impl Lanes {
         Ok(Self { threads, deadline })
     }
 
+    #[cfg(test)]
+    pub(super) fn none(deadline: Duration) -> Self {
+        let threads = Vec::new();
+        Self { threads, deadline }
+    }
+
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }
@@ -137,11 +143,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
     let pool = Pool::new(
         shared.transform.clone(),
         shared.users.clone(),
-        PoolSettings {
-            concurrency: settings.transforms.concurrency,
-            timeout: settings.transforms.timeout,
-            ordering: settings.transforms.ordering,
-        },
+        pool_settings(settings),
     );
     let pool = Arc::new(pool);
     let mut breaks: Vec<Instant> = Vec::new();
@@ -165,14 +167,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
         sessions += 1;
         let begun = Instant::now();
         let (recorder, feedback) = Recorder::new(
-            recorder::Settings {
-                tracking: settings.tracking,
-                on_store_failure: settings.store.on_failure,
-                capture: settings.payload.form,
-                capture_on_failure_only: settings.payload.on_failure_only,
-                store_mark: shared.mark,
-                skip_succeeded: settings.outbox_skip_succeeded,
-            },
+            recorder_settings(settings, shared.mark),
             shared.store.clone(),
             shared.fallback.clone(),
             shared.stores.clone(),
@@ -265,7 +260,26 @@ async fn pause(stop: &CancellationToken, wait: Duration) {
     }
 }
 
-fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
+pub(super) fn pool_settings(settings: &Settings) -> PoolSettings {
+    PoolSettings {
+        concurrency: settings.transforms.concurrency,
+        timeout: settings.transforms.timeout,
+        ordering: settings.transforms.ordering,
+    }
+}
+
+pub(super) fn recorder_settings(settings: &Settings, store_mark: u32) -> recorder::Settings {
+    recorder::Settings {
+        tracking: settings.tracking,
+        on_store_failure: settings.store.on_failure,
+        capture: settings.payload.form,
+        capture_on_failure_only: settings.payload.on_failure_only,
+        store_mark,
+        skip_succeeded: settings.outbox_skip_succeeded,
+    }
+}
+
+pub(super) fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
     lane::Settings {
         group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),

@@ -1,6 +1,7 @@
 use std::{
     collections::HashMap,
     ffi::{CString, c_int},
+    mem::ManuallyDrop,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -274,20 +275,37 @@ impl Drop for Producer {
             // SAFETY: ours, and nothing sends any more.
             unsafe { sys::rd_kafka_topic_destroy(topic) }
         }
-        let (client, watch) = (self.client, self.watch.clone());
+        let (client, done_with) = (self.client, OutlivesClient::of(&self.watch));
         let (done, ended) = mpsc::channel::<()>();
         let destroy = move || {
             let client = client;
-            // SAFETY: the last use of the client; `watch` is dropped after it.
+            // SAFETY: the last use of the client; what its callbacks reach is let go after it.
             unsafe { sys::rd_kafka_destroy(client.0) }
-            drop(watch);
+            done_with.let_go();
             drop(done);
         };
+        // Without a thread the client is not destroyed, and lives on with what its callbacks reach: closing it here might
+        // never return.
         if let Ok(handle) = thread::Builder::new().name("kafka-close".into()).spawn(destroy)
             && ended.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Disconnected)
         {
             drop(handle.join());
         }
+    }
+}
+
+/// What a client's callbacks reach, kept until the client is destroyed. Dropped before that, as a closure that never runs
+/// drops it, it keeps it for ever: a callback that came later would reach freed memory otherwise.
+struct OutlivesClient(ManuallyDrop<Arc<Watch>>);
+
+impl OutlivesClient {
+    fn of(watch: &Arc<Watch>) -> Self {
+        Self(ManuallyDrop::new(watch.clone()))
+    }
+
+    /// The client is destroyed.
+    fn let_go(self) {
+        drop(ManuallyDrop::into_inner(self.0));
     }
 }
 
@@ -364,4 +382,27 @@ impl Fields {
 
 fn millis(timeout: Duration) -> c_int {
     c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_clients_callbacks_reach_outlives_a_client_that_nobody_destroys() {
+        let watch = Arc::new(Watch::default());
+        let seen = Arc::downgrade(&watch);
+        // As a thread that cannot start drops its closure without having run it.
+        let kept = OutlivesClient::of(&watch);
+        drop(move || kept.let_go());
+        drop(watch);
+        assert!(seen.upgrade().is_some());
+        // As one that runs.
+        let watch = Arc::new(Watch::default());
+        let seen = Arc::downgrade(&watch);
+        let kept = OutlivesClient::of(&watch);
+        drop(watch);
+        kept.let_go();
+        assert!(seen.upgrade().is_none());
+    }
 }

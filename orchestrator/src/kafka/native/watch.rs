@@ -261,7 +261,7 @@ pub(super) unsafe extern "C" fn on_error(
         logs::line(4, "PRODUCER", &reason);
         if let Some(refusal) = verdict::refusal_of_number(code) {
             let mut refused = watch.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            *refused = Some(format!("{reason}. {}", refusal));
+            *refused = Some(format!("{reason}. {refusal}"));
         }
     });
 }

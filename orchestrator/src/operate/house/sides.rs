@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -12,6 +12,7 @@ use crate::operate::{
     access::Client,
     error::{Error, Kind, Result},
     lines::{FORMAT, Line, Sum},
+    private::Draft,
 };
 
 /// A page of a store.
@@ -200,10 +201,19 @@ impl Lines {
     }
 }
 
-/// Writes a file under another name until it is whole.
+/// A file is never written over: it may be the only copy.
+fn taken(path: &Path) -> Error {
+    let message = format!(
+        "{} is there already, and no copy writes over a file: name another, or remove it first",
+        path.display()
+    );
+    Error::new(Kind::Invalid, message)
+}
+
+/// Writes a new file, mode 0600, under another name until it is whole.
 pub(super) struct Writing {
     to: BufWriter<Box<dyn Write + Send>>,
-    draft: Option<(PathBuf, PathBuf)>,
+    draft: Option<(Draft, PathBuf)>,
     sum: Sum,
 }
 
@@ -212,9 +222,16 @@ impl Writing {
         let (to, draft): (Box<dyn Write + Send>, _) = if path == Path::new("-") {
             (Box::new(io::stdout()), None)
         } else {
-            let draft = path.with_extension("part");
-            let file = fs::File::create(&draft)
-                .map_err(|e| failed(format!("cannot write {}: {e}", draft.display())))?;
+            if path.symlink_metadata().is_ok() {
+                return Err(taken(path));
+            }
+            let (draft, file) = Draft::begin(path).map_err(|e| match e.kind() {
+                ErrorKind::AlreadyExists => failed(format!(
+                    "{}.part is there: another copy writes it, or was killed; if none runs, remove it",
+                    path.display()
+                )),
+                _ => failed(format!("cannot write {}.part: {e}", path.display())),
+            })?;
             (Box::new(file), Some((draft, path.to_owned())))
         };
         let mut writing = Self {
@@ -245,10 +262,13 @@ impl Writing {
             .flush()
             .map_err(|e| failed(format!("cannot write: {e}")))?;
         if let Some((draft, path)) = self.draft {
-            let durable = fs::File::open(&draft).and_then(|file| file.sync_all());
+            let durable = fs::File::open(draft.path()).and_then(|file| file.sync_all());
             durable
-                .and_then(|()| fs::rename(&draft, &path))
-                .map_err(|e| failed(format!("cannot write {}: {e}", path.display())))?;
+                .and_then(|()| draft.keep_as_new(&path))
+                .map_err(|e| match e.kind() {
+                    ErrorKind::AlreadyExists => taken(&path),
+                    _ => failed(format!("cannot write {}: {e}", path.display())),
+                })?;
         }
         Ok(())
     }
