@@ -394,7 +394,8 @@ mod tests {
         let seen = Arc::downgrade(&watch);
         // As a thread that cannot start drops its closure without having run it.
         let kept = OutlivesClient::of(&watch);
-        drop(move || kept.let_go());
+        let never_run: Box<dyn FnOnce()> = Box::new(move || kept.let_go());
+        drop(never_run);
         drop(watch);
         assert!(seen.upgrade().is_some());
         // As one that runs.
