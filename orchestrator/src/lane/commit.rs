@@ -3,16 +3,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
-use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Timestamp};
+use tracker_api::{AttemptId, Entry, Gaps, Outcome, Partition, Timestamp};
 
 use super::{
     Concluded, Error, Lane, SUSPENDED,
     outputs::{attempt_value, dead_letter},
+    pace::Load,
     partition::State,
     stalls::Why,
 };
 use crate::{
-    config::FailureMode,
     kafka::{Aborted, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
     note::MOST_GAPS,
@@ -32,6 +32,8 @@ pub(super) struct Plan {
     /// The failures that it passes, as `failing` entries.
     pub(super) passing: Vec<Entry>,
     pub(super) held: Held,
+    /// What it sends.
+    pub(super) load: Load,
 }
 
 impl<S: Session, T: Transform> Lane<S, T> {
@@ -75,10 +77,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.observer.aborted("not a member");
                 self.batch_after = Instant::now() + SUSPENDED;
             }
-            Aborted::Refused { send, why } => {
-                self.observer.aborted("refused");
-                let source = sources.get(send).cloned();
-                self.refused(source, &why);
+            Aborted::Refused(refused) => self.refused(&attempt, &sources, refused),
+            Aborted::Destination(why) => self.destination(&why),
+            Aborted::Late(why) => {
+                self.pace.late(plan.load);
+                self.observer.aborted("late");
+                let text =
+                    format!("a transaction was not acknowledged in time and is tried again with less: {why}");
+                self.stand(None, Why::Destination, text);
             }
             Aborted::Aborted(why) | Aborted::Unknown(why) | Aborted::Fenced(why) => {
                 self.observer.aborted("aborted");
@@ -210,6 +216,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         self.recorder.after(committed, done);
         self.aborts = 0;
+        self.pace.committed(plan.load, elapsed);
         // The cost of a commit is to be a small part of a cycle: under load the size closes a batch, idle the delay does.
         self.delay = (elapsed * 2).clamp(*self.settings.delay.start(), *self.settings.delay.end());
         self.observer.committed(&counts, elapsed);
@@ -218,7 +225,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             .advance
             .iter()
             .for_each(|advance| self.stalls.moved(&advance.partition));
-        for why in [Why::Kafka, Why::Store, Why::Aborted] {
+        for why in [Why::Kafka, Why::Store, Why::Aborted, Why::Destination] {
             self.stalls.end(None, why);
         }
     }
@@ -238,26 +245,5 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 .collect();
             self.recorder.void(entries, owned.version(id, Outcome::Received));
         }
-    }
-
-    /// The broker refuses one record of the transaction: its source record becomes a failure. A dead letter that is
-    /// refused holds everything up: nothing is passed over without a trace.
-    fn refused(&mut self, source: Option<Place>, why: &crate::kafka::Error) {
-        let at = self.recorder.now();
-        let passes_named = |id| self.settings.skip.contains(id);
-        let work = source
-            .as_ref()
-            .and_then(|(partition, place)| self.owned.get_mut(partition)?.work.get_mut(*place));
-        let Some(work) = work.filter(|work| matches!(work.state, State::Ready(_))) else {
-            let partition = source.map(|(partition, _)| partition);
-            let text = format!("a dead letter cannot be sent: {why}");
-            self.stand(partition.as_ref(), Why::DeadLetter, text);
-            return;
-        };
-        let passes = self.settings.failure_mode == FailureMode::SkipAndLog || passes_named(&work.record.id);
-        self.observer.transform_failed("output_refused");
-        work.fail(Failure::new("output_refused", &why.message), passes, at);
-        self.aborts = 0;
-        self.batch_after = Instant::now();
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Work {
     pub(super) recorded: bool,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
+    /// Whether Kafka has refused an output of it.
+    pub(super) refused: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl Work {
             revision: 0,
             recorded: false,
             unknown: false,
+            refused: false,
         }
     }
 
@@ -75,7 +78,7 @@ impl Work {
     }
 }
 
-/// The front record of a partition waits to be tried again.
+/// The first record of a partition that is not done waits to be tried again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
     pub(super) until: Instant,
@@ -153,9 +156,21 @@ impl Owned {
         }
     }
 
-    /// Whether it has work that may run now.
+    /// Whether a record of it waits to be tried again.
+    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+        self.blocked.is_some_and(|b| b.until > now)
+    }
+
+    /// Whether it has work that may run now: anything, or what is done before the record that waits.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        !self.work.is_empty() && self.blocked.is_none_or(|b| b.until <= now)
+        let front = self.work.front();
+        front.is_some_and(|work| !self.is_waiting(now) || !matches!(work.state, State::Todo))
+    }
+
+    /// The first record that is not done.
+    pub(super) fn first_undone(&mut self) -> Option<&mut Work> {
+        let done = self.done();
+        self.work.get_mut(done)
     }
 
     /// Bytes of the records that it holds.

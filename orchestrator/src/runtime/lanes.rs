@@ -167,7 +167,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             pool: pool.clone(),
             recorder,
             feedback,
-            settings: Arc::new(lane_settings(settings)),
+            settings: Arc::new(lane_settings(settings, shared.transform.topics())),
             clock: shared.clock.clone(),
             observer: watch.clone(),
             stop: shared.stop.clone(),
@@ -230,7 +230,7 @@ async fn pause(stop: &CancellationToken, wait: Duration) {
     }
 }
 
-fn lane_settings(settings: &Settings) -> lane::Settings {
+fn lane_settings(settings: &Settings, declared: Vec<Arc<str>>) -> lane::Settings {
     let max_message_bytes = settings
         .kafka
         .producer
@@ -239,6 +239,7 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
     lane::Settings {
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
+        declared: declared.into_iter().collect(),
         dead_letter: settings.dead_letter_topic.clone(),
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
@@ -249,6 +250,7 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         },
         batch_records: settings.batch.records,
         batch_bytes: settings.batch.bytes,
+        transaction_timeout: settings.kafka.transaction_timeout,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
         max_message_bytes: max_message_bytes.unwrap_or(1_000_000),
         skip: settings.skip.iter().cloned().collect(),
