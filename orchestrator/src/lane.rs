@@ -5,10 +5,13 @@
 //! open while user code or a store runs. The batch stays in memory until its commit, so an abort repeats nothing but the
 //! sending.
 
+mod again;
 mod assign;
 mod batch;
 mod commit;
+mod dead_letter;
 mod feed;
+mod headers;
 mod observer;
 mod outputs;
 mod pace;
@@ -250,9 +253,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     partition,
                     attempts,
                     closed,
+                    unknown,
                 } => {
                     if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed);
+                        owned.confirm(&attempts, &closed, &unknown);
                     }
                 }
                 Feedback::Outdated { partition, era } => self.later_era(&partition, era),

@@ -59,7 +59,7 @@ pub(crate) fn blame(answer: &Answer<'_>) -> Option<Blame> {
         if verdict::is_purge(failed.code) || failed.code == Code::InvalidDifferentRecord {
             continue;
         }
-        let Some(what) = verdict::refusal(failed.code) else {
+        let Some(what) = verdict::what_is_refused(failed.code) else {
             world.get_or_insert_with(|| speak(failed));
             continue;
         };

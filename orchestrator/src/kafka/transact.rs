@@ -135,7 +135,7 @@ fn hand_over(producer: &mut Producer, attempt: &Attempt, deadline: Instant) -> R
     let mut refused: Vec<Refused> = Vec::new();
     for (index, send) in attempt.sends.iter().enumerate() {
         while let Err(error) = producer.send(send, index) {
-            match (error.code, verdict::refusal(error.code)) {
+            match (error.code, verdict::what_is_refused(error.code)) {
                 (Code::QueueFull, _) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(1));
                     continue;

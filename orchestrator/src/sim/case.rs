@@ -48,6 +48,8 @@ pub(super) struct Case {
     pub(super) recycles: bool,
     /// How long the brokers take for each record of a transaction.
     pub(super) cost: Duration,
+    /// Whether what has succeeded is not produced again.
+    pub(super) skip_succeeded: bool,
 }
 
 impl Case {
@@ -108,6 +110,7 @@ impl Case {
             skews,
             recycles: true,
             cost: Duration::from_millis(*[0, 0, 0, 0, 200, 1_000].choose(&mut rng).unwrap_or(&0)),
+            skip_succeeded: rng.random_bool(0.5),
         }
     }
 
@@ -120,6 +123,8 @@ impl Case {
         Rules {
             is_atomic: self.mode == FailureMode::Atomic,
             tracking: self.tracking.clone(),
+            skips: self.skip_succeeded,
+            is_calm: self.rate == 0.0 && self.is_clean(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             // Two eras are at least one tick apart.
             clocks_agree: !self.resets || self.skews.iter().all(|skew| skew.abs() <= 50),
@@ -128,10 +133,12 @@ impl Case {
 
     pub(super) fn settings(&self, skip: BTreeSet<RecordId>) -> Settings {
         Settings {
+            group: "orders".into(),
             source: source_topic(),
             target: "target".into(),
             declared: BTreeSet::new(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
+            dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
             failure_mode: self.mode,
             initial_offset: InitialOffset::Earliest,
             max_attempts: 2,
