@@ -12,6 +12,7 @@ mod commit;
 mod dead_letter;
 mod feed;
 mod headers;
+mod letters;
 mod observer;
 mod outputs;
 mod pace;
@@ -119,6 +120,7 @@ pub(crate) struct Lane<S, T> {
     pace: Pace,
     said: Said,
     stalls: Stalls,
+    letters: letters::Letters,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -153,6 +155,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             settings,
             clock,
             stalls: Stalls::new(observer.clone()),
+            letters: letters::Letters::default(),
             observer,
             stop,
             ids: AttemptIds::default(),

@@ -210,7 +210,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             let Some(owned) = self.owned.get_mut(partition) else {
                 continue;
             };
-            let mut count = owned.done();
+            let count = owned.done();
+            let mut count = self.cut_before_kept_letter(partition, count);
+            let Some(owned) = self.owned.get_mut(partition) else {
+                continue;
+            };
             let passing = |work: &&super::partition::Work| matches!(work.state, State::Passing);
             let first = owned.work.iter().take(count).position(|w| passing(&w));
             if let Some(first) = first.filter(|_| self.recorder.is_reliable() && owned.is_full()) {

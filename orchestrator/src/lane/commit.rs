@@ -6,8 +6,12 @@ use tokio::time::Instant;
 use tracker_api::{AttemptId, Entry, Gaps, Outcome, Partition, Timestamp};
 
 use super::{
-    Concluded, Error, Lane, SUSPENDED, dead_letter::dead_letter, outputs::attempt_value, pace::Load,
-    partition::State, stalls::Why,
+    Concluded, Error, Lane, SUSPENDED,
+    dead_letter::{Form, dead_letter},
+    outputs::attempt_value,
+    pace::Load,
+    partition::State,
+    stalls::Why,
 };
 use crate::{
     kafka::{Aborted, Attempt, Committed, Send, Session},
@@ -74,7 +78,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.observer.aborted("not a member");
                 self.batch_after = Instant::now() + SUSPENDED;
             }
-            Aborted::Refused(refused) => self.refused(&attempt, &sources, refused),
+            Aborted::Refused(refused) => {
+                let in_store = plan.held == Held::Store && self.recorder.is_reliable();
+                self.refused(&attempt, &sources, refused, in_store);
+            }
             Aborted::Destination(why) => self.destination(&why),
             Aborted::Late(why) => {
                 self.pace.late(plan.load);
@@ -179,6 +186,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 match &work.state {
                     State::Passing => {
                         passed += 1;
+                        counts.letters_omitted += u64::from(work.letter == Form::None);
                         closed.push(work.record.id.offset);
                         let captured = self.recorder.capture(&work.record, true);
                         done.entries.push(Entry {
@@ -222,8 +230,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             done.progress.push(owned.progress(&advance.partition, at));
         }
         if self.settings.dead_letter.is_some() {
-            counts.dead_letters = counts.failed;
-            counts.records_out -= counts.failed.min(counts.records_out);
+            counts.dead_letters = counts.failed.saturating_sub(counts.letters_omitted);
+            counts.records_out -= counts.dead_letters.min(counts.records_out);
+            if counts.dead_letters > 0 {
+                self.letters.taken();
+            }
         }
         self.recorder.after(committed, done);
         self.aborts = 0;

@@ -26,6 +26,9 @@ pub(super) struct Work {
     pub(super) recorded: bool,
     /// How much of it its dead letter carries; less after the topic refused one.
     pub(super) letter: Form,
+    /// Refused in every form so often, and not tried again before this.
+    pub(super) letter_refusals: u32,
+    pub(super) letter_after: Option<Instant>,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
     /// Whether Kafka has refused an output of it.
@@ -54,6 +57,8 @@ impl Work {
             revision: 0,
             recorded: false,
             letter: Form::default(),
+            letter_refusals: 0,
+            letter_after: None,
             unknown: false,
             refused: false,
             skipped: false,
@@ -120,7 +125,7 @@ pub(super) struct Owned {
     /// The store has said that nothing at or above C(p) has succeeded in an older era.
     pub(super) fresh: bool,
     /// The store did not say what has succeeded: it is asked again then.
-    pub(super) unanswered: Option<Instant>,
+    pub(super) rests_until: Option<Instant>,
     pub(super) recovery: Option<AbortHandle>,
 }
 
@@ -154,7 +159,7 @@ impl Owned {
             blocked: None,
             held: false,
             fresh: false,
-            unanswered: None,
+            rests_until: None,
             recovery: None,
         }
     }
@@ -173,11 +178,16 @@ impl Owned {
         self.blocked.is_some_and(|b| b.until > now)
     }
 
+    /// Whether it takes no part in a batch for now.
+    pub(super) fn is_resting(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
     /// Whether it has work that may run now: anything, or what is done before the record that waits.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         let front = self.work.front();
         front.is_some_and(|work| !self.is_waiting(now) || !matches!(work.state, State::Todo))
-            && self.unanswered.is_none_or(|until| until <= now)
+            && !self.is_resting(now)
     }
 
     /// The first record that is not done.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use tokio::time::Instant;
-use tracker_api::{Failure, Partition};
+use tracker_api::Failure;
 
 use super::{Lane, Settings, commit::Place, partition::State, stalls::Why};
 use crate::{
@@ -32,10 +32,16 @@ fn is_own(send: &Send, what: What, settings: &Settings) -> bool {
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Takes up that these records of an attempt were refused. A failure found here takes the path of one found by the
     /// transform: the next batch begins with `decide`, which stops before it or passes it over, as the failure mode says.
-    pub(super) fn refused(&mut self, attempt: &Attempt, sources: &[Place], refused: Vec<Refused>) {
+    pub(super) fn refused(
+        &mut self,
+        attempt: &Attempt,
+        sources: &[Place],
+        refused: Vec<Refused>,
+        in_store: bool,
+    ) {
         let at = self.recorder.now();
         let mut failed: BTreeSet<&Place> = BTreeSet::new();
-        let (mut destination, mut dead_letter) = (None, None);
+        let mut destination = None;
         for Refused { send, what, why } in refused {
             let (Some(sent), Some(place)) = (attempt.sends.get(send), sources.get(send)) else {
                 continue;
@@ -46,7 +52,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 continue;
             };
             if !matches!(work.state, State::Ready(_)) {
-                dead_letter.get_or_insert((partition, why));
+                failed.insert(place);
+                self.letter_refused(place, what, &why, in_store);
             } else if is_own(sent, what, &self.settings) {
                 let passes = self.settings.failure_mode == FailureMode::SkipAndLog
                     || self.settings.skip.contains(&work.record.id);
@@ -68,8 +75,6 @@ impl<S: Session, T: Transform> Lane<S, T> {
             self.judged = !mutant::active(Mutant::RefusedWithoutBlock);
         } else if let Some(why) = destination {
             self.destination(&why);
-        } else if let Some((partition, why)) = dead_letter {
-            self.dead_letter_refused(partition, &why);
         }
     }
 
@@ -80,13 +85,6 @@ impl<S: Session, T: Transform> Lane<S, T> {
             "{why}. No record is at fault: nothing fails for it, and it goes on by itself when this is mended"
         );
         self.stand(None, Why::Destination, text);
-    }
-
-    /// A dead letter that is refused holds everything up: nothing is passed over without a trace.
-    fn dead_letter_refused(&mut self, partition: &Partition, why: &Error) {
-        self.observer.aborted("refused");
-        let text = format!("a dead letter cannot be sent: {why}");
-        self.stand(Some(partition), Why::DeadLetter, text);
     }
 }
 

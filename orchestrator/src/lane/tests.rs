@@ -61,6 +61,8 @@ struct Log {
     refuses: Option<&'static str>,
     /// A value that the broker refuses in the target topic.
     rejects: Option<&'static str>,
+    /// The dead-letter topic takes letters of this form at most: 0 none, 1 without value and key, 2 all.
+    letters: Option<u8>,
     /// How many outputs are acknowledged in time.
     slow: Option<usize>,
     /// Attempts that came to nothing.
@@ -235,6 +237,12 @@ impl Session for Member {
                         .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes()))
                 {
                     (What::Record, why("too large"))
+                } else if &*s.topic == "dead"
+                    && log
+                        .letters
+                        .is_some_and(|most| most < 1 + u8::from(s.value.is_some()))
+                {
+                    (What::Record, why("too large"))
                 } else {
                     return None;
                 };
@@ -318,6 +326,7 @@ impl Observer for Seen {
         sum.filtered += counts.filtered;
         sum.skipped += counts.skipped;
         sum.dead_letters += counts.dead_letters;
+        sum.letters_omitted += counts.letters_omitted;
     }
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
@@ -478,6 +487,7 @@ fn seven_bad_records_of_five_hundred_cost_the_others_nothing() {
             filtered: 0,
             skipped: 0,
             dead_letters: 7,
+            letters_omitted: 0,
         };
         assert_eq!(counts, expected);
     });
@@ -942,5 +952,90 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
             "nothing that lies behind has succeeded"
         );
         assert!(work.kafka.note(0).gaps.contains(1));
+    });
+}
+
+/// A partition with a record that fails and good ones behind it, and one of good ones.
+async fn with_letters(
+    most: Option<u8>,
+    refuses: Option<&'static str>,
+    settings: Settings,
+    tracking: Tracking,
+) -> Work {
+    let kafka = Kafka::with([(0, "a"), (0, "bad"), (0, "b"), (1, "c"), (1, "d")]);
+    kafka.0.lock().unwrap().letters = most;
+    kafka.0.lock().unwrap().refuses = refuses;
+    Work::of(kafka, settings, tracking, Duration::from_secs(20)).await
+}
+
+/// How many dead letters were committed.
+fn letters(work: &Work) -> usize {
+    let log = work.kafka.0.lock().unwrap();
+    let sends = log.attempts.iter().flat_map(|a| &a.sends);
+    sends.filter(|s| &*s.topic == "dead").count()
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_is_sent_shorter_and_then_left_to_the_stores_entry() {
+    paused(async {
+        for (most, expected, omitted) in [(1, 1, 0), (0, 0, 1)] {
+            let work = with_letters(Some(most), None, skipping(), Tracking::Reliable).await;
+            assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (3, 2));
+            assert_eq!(letters(&work), expected);
+            assert_eq!(work.entries(Outcome::Failed).await.len(), 1);
+            assert!(work.kafka.note(0).gaps.is_empty(), "the store can tell");
+            let counts = *work.seen.counts.lock().unwrap();
+            assert_eq!(
+                (counts.failed, counts.dead_letters, counts.letters_omitted),
+                (1, expected as u64, omitted)
+            );
+            assert!(work.seen.stalls().is_empty());
+        }
+    });
+}
+
+#[test]
+fn without_a_store_a_refused_dead_letter_stops_its_partition_alone_and_says_how_to_go_on() {
+    paused(async {
+        let work = with_letters(Some(0), None, skipping(), Tracking::None).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        let [stall] = &work.seen.stalls()[..] else {
+            panic!("one reason: {:?}", work.seen.stalls());
+        };
+        assert_eq!(
+            (stall.why, &stall.partition),
+            (Why::DeadLetter, &Some(Partition::new("orders", 0)))
+        );
+        assert!(stall.text.contains("skip: [orders:0:1]"), "{}", stall.text);
+        let aborts = work.kafka.0.lock().unwrap().aborts;
+        assert!(aborts < 30, "{aborts} in 20 s");
+
+        // The topic takes them again: it goes on by itself.
+        work.kafka.0.lock().unwrap().letters = None;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((work.kafka.committed(0), letters(&work)), (3, 1));
+        assert!(work.seen.stalls().is_empty());
+
+        let named = Settings {
+            skip: [Partition::new("orders", 0).at(1)].into(),
+            ..skipping()
+        };
+        let work = with_letters(Some(0), None, named, Tracking::None).await;
+        assert_eq!(work.kafka.committed(0), 3, "named to be skipped");
+    });
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_gone_holds_only_those_that_need_it_until_it_is_back() {
+    paused(async {
+        let work = with_letters(None, Some("dead"), skipping(), Tracking::Reliable).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        assert_eq!(work.seen.stalls()[0].why, Why::DeadLetter);
+        let aborts = work.kafka.0.lock().unwrap().aborts;
+        assert!(aborts < 10, "{aborts} in 20 s");
+        work.kafka.0.lock().unwrap().refuses = None;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((work.kafka.committed(0), letters(&work)), (3, 1));
+        assert!(work.seen.stalls().is_empty());
     });
 }
