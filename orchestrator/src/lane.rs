@@ -12,10 +12,13 @@ mod commit;
 mod dead_letter;
 mod feed;
 mod headers;
+mod letters;
 mod observer;
 mod outputs;
+mod pace;
 mod partition;
 pub(crate) mod pool;
+mod refused;
 mod said;
 mod settings;
 pub(crate) mod stalls;
@@ -31,6 +34,7 @@ pub(crate) use self::{
     settings::{Backoff, Settings},
 };
 use self::{
+    pace::Pace,
     partition::{Owned, State},
     pool::Pool,
     said::Said,
@@ -110,8 +114,13 @@ pub(crate) struct Lane<S, T> {
     settled: Instant,
     /// Attempts that failed one after another.
     aborts: u32,
+    /// Whether Kafka refused records, which are failures now: what was transformed is decided about anew, and nothing is
+    /// transformed before.
+    judged: bool,
+    pace: Pace,
     said: Said,
     stalls: Stalls,
+    letters: letters::Letters,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -137,6 +146,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             stop,
         } = parts;
         let (now, delay) = (Instant::now(), *settings.delay.start());
+        let pace = Pace::new(&settings);
         Self {
             session,
             pool,
@@ -145,6 +155,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             settings,
             clock,
             stalls: Stalls::new(observer.clone()),
+            letters: letters::Letters::default(),
             observer,
             stop,
             ids: AttemptIds::default(),
@@ -157,6 +168,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
             asked: now,
             settled: now,
             aborts: 0,
+            judged: false,
+            pace,
             said: Said::default(),
             delay,
         }
@@ -259,19 +272,20 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     let Some(owned) = self.owned.get_mut(&id.partition).filter(|o| o.era == era) else {
                         continue;
                     };
-                    let Some(front) = owned.work.front_mut().filter(|w| w.record.id == id) else {
+                    let is_blocked = owned.blocked.is_some();
+                    let Some(work) = owned.first_undone().filter(|w| w.record.id == id) else {
                         continue;
                     };
-                    if revision <= front.revision || owned.blocked.is_none() {
+                    if revision <= work.revision || !is_blocked {
                         continue;
                     }
-                    front.revision = revision;
-                    owned.blocked = None;
-                    if let (Decision::Skip, Some(failure)) = (&decision, &mut front.failure) {
+                    work.revision = revision;
+                    if let (Decision::Skip, Some(failure)) = (&decision, &mut work.failure) {
                         failure.passes = true;
                         failure.next_try = None;
-                        front.state = State::Passing;
+                        work.state = State::Passing;
                     }
+                    owned.blocked = None;
                     tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
             }
@@ -298,7 +312,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 .owned
                 .values()
                 .filter(|o| o.blocked.is_some())
-                .filter_map(|o| o.work.front());
+                .filter_map(|o| o.work.get(o.done()));
             let blocked: Vec<_> = blocked.map(|work| work.record.id.clone()).collect();
             self.observer.blocked(&blocked);
             if !blocked.is_empty() {

@@ -43,6 +43,12 @@ pub(crate) enum Mutant {
     ResetLeavesFailing,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
+    /// An answer about a request is taken for one about its first record.
+    BlameTheFirst,
+    /// A record whose output is refused is tried again at once, as if it had not failed.
+    RefusedWithoutBlock,
+    /// What was not acknowledged in time is sent again as it was.
+    LateWithoutShrinking,
 }
 
 /// Whether the loop is to be wrong in this way.

@@ -3,12 +3,14 @@
 //! The lane knows [`Session`] only: one call takes a finished batch, so polling inside a transaction, two transactions at
 //! once or a send after the commit cannot be written down. The simulation is another `Session`.
 
+mod blame;
 mod consumer;
 mod context;
 mod copy;
 mod demands;
 mod identity;
 mod lane_producer;
+mod limits;
 #[cfg(test)]
 mod listener;
 mod logs;
@@ -25,6 +27,8 @@ mod tests;
 mod transact;
 mod verdict;
 
+#[cfg(test)]
+pub(crate) use blame::{Answer, Blame, Failed, blame};
 pub use identity::Worker;
 pub(crate) use identity::initialise;
 pub use probe::{Finding, Probe, Severity, probe};
@@ -183,16 +187,41 @@ impl Committed {
     }
 }
 
+/// What Kafka does not take of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Its bytes: size, key, value or headers.
+    Record,
+    /// Its timestamp.
+    Timestamp,
+    /// Its topic: not there, or not ours to write to.
+    Topic,
+    /// Its partition: the topic has fewer.
+    Partition,
+}
+
+/// A record of an attempt that Kafka does not take as it is. Whose fault that is, the session does not know: the lane
+/// knows who chose what is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its place in [`Attempt::sends`].
+    pub send: usize,
+    /// What is refused.
+    pub what: What,
+    /// Why.
+    pub why: Error,
+}
+
 /// Why an attempt did not commit. In every case but `Unknown` it is certain that it did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Aborted {
-    /// A record cannot be sent (too large, unknown topic, not permitted): its source record becomes a failure.
-    Refused {
-        /// Its place in [`Attempt::sends`].
-        send: usize,
-        /// Why.
-        why: Error,
-    },
+    /// These records cannot be sent, and it is certain of each of them. Never empty. Others may be refused too: the next
+    /// attempt tells.
+    Refused(Vec<Refused>),
+    /// A topic or its broker takes nothing now, whatever the record: try again later.
+    Destination(Error),
+    /// Not all that was sent was acknowledged in time: try again with less.
+    Late(Error),
     /// Aborted: try again. The producer is already a new one where it must be.
     Aborted(Error),
     /// These partitions of the attempt were revoked or lost before it began; nothing was begun.
@@ -251,7 +280,14 @@ pub trait Session: Positions {
 impl fmt::Display for Aborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { send, why } => write!(f, "record {send} of the transaction was refused: {why}"),
+            Self::Refused(refused) => {
+                write!(f, "{} records of the transaction were refused", refused.len())?;
+                refused
+                    .first()
+                    .map_or(Ok(()), |first| write!(f, ", the first: {}", first.why))
+            }
+            Self::Destination(why) => write!(f, "not taken: {why}"),
+            Self::Late(why) => write!(f, "not acknowledged in time: {why}"),
             Self::Aborted(why) => write!(f, "aborted: {why}"),
             Self::LostPartitions(partitions) => {
                 write!(f, "{} partitions were revoked before it began", partitions.len())

@@ -11,8 +11,8 @@ use tracker_api::Partition;
 
 use super::{
     Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Polled, Position, Positions,
-    Result, Session, Settings, Settled, Stats, consumer::Consumer, lane_producer::LaneProducer, native,
-    reader, transact,
+    Result, Session, Settings, Settled, Stats, consumer::Consumer, lane_producer::LaneProducer,
+    limits::Limits, native, reader, transact,
 };
 
 /// The oldest librdkafka whose transactions lose nothing that we know of.
@@ -30,6 +30,8 @@ pub struct KafkaSession {
     pub(super) producer: LaneProducer,
     /// C(p), as far as this session committed or started it.
     pub(super) positions: BTreeMap<Partition, i64>,
+    /// What topics take.
+    pub(super) limits: Limits,
     pub(super) stats: Arc<Stats>,
     pub(super) transaction_timeout: Duration,
     /// A call of this length may hide a request that was sent twice.
@@ -71,6 +73,7 @@ impl KafkaSession {
         let consumer = Consumer::subscribe(&wanted, &settings.source_topic, settings.max_poll_bytes)?;
         Ok(Self {
             consumer,
+            limits: Limits::new(producer.settings()),
             producer,
             positions: BTreeMap::new(),
             stats,

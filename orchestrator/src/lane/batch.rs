@@ -9,6 +9,7 @@ use super::{
     Error, Lane,
     commit::{Place, Plan},
     outputs::prepare,
+    pace::Load,
     partition::{Blocked, State},
     pool::{RecordRef, Verdict},
     stalls::Why,
@@ -48,11 +49,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
             .map(|(p, _)| p.clone())
             .collect();
         for partition in &ready {
-            if let Some(owned) = self.owned.get_mut(partition) {
+            if let Some(owned) = self.owned.get_mut(partition)
+                && !owned.is_waiting(now)
+            {
                 owned.blocked = None;
             }
         }
-        if !self.receive(&mut ready, id).await? || !self.transform(&ready).await? {
+        let judged = std::mem::take(&mut self.judged);
+        if !judged && (!self.receive(&mut ready, id).await? || !self.transform(&ready).await?) {
             return Ok(());
         }
         let Some(plan) = self.decide(&ready, id).await? else {
@@ -69,9 +73,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
         if !self.skip_succeeded(ready).await? {
             return Ok(false);
         }
-        let at = self.recorder.now();
+        let (at, now) = (self.recorder.now(), Instant::now());
         let mut entries = Vec::new();
-        for owned in ready.iter().filter_map(|p| self.owned.get(p)) {
+        let running = ready.iter().filter_map(|p| self.owned.get(p));
+        for owned in running.filter(|o| !o.is_waiting(now)) {
             let version = owned.version(id, Outcome::Received);
             for work in owned
                 .work
@@ -122,7 +127,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
             max_attempts: self.settings.max_attempts,
             records: Vec::new(),
         };
-        for (partition, owned) in ready.iter().filter_map(|p| Some((p, self.owned.get(p)?))) {
+        let now = Instant::now();
+        let running = ready.iter().filter_map(|p| Some((p, self.owned.get(p)?)));
+        for (partition, owned) in running.filter(|(_, o)| !o.is_waiting(now)) {
             for (place, work) in owned
                 .work
                 .iter()
@@ -195,6 +202,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             counts: BTreeMap::new(),
             passing: Vec::new(),
             held: Held::Store,
+            load: Load::default(),
         };
         let mut stopped = Vec::new();
         for partition in ready {
@@ -202,7 +210,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             let Some(owned) = self.owned.get_mut(partition) else {
                 continue;
             };
-            let mut count = owned.done();
+            let count = owned.done();
+            let mut count = self.cut_before_kept_letter(partition, count);
+            let Some(owned) = self.owned.get_mut(partition) else {
+                continue;
+            };
             let passing = |work: &&super::partition::Work| matches!(work.state, State::Passing);
             let first = owned.work.iter().take(count).position(|w| passing(&w));
             if let Some(first) = first.filter(|_| self.recorder.is_reliable() && owned.is_full()) {
@@ -211,11 +223,20 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.stalls.stand(Some(partition), Why::Store, why, at);
                 self.batch_after = Instant::now() + Duration::from_millis(20);
             }
+            if count > 0 {
+                plan.counts.insert(partition.clone(), count);
+            }
+        }
+        plan.load = self.pace.cut(&mut plan.counts, &self.owned);
+        for (partition, count) in &plan.counts {
+            let Some(owned) = self.owned.get_mut(partition) else {
+                continue;
+            };
             let version = owned.version(id, Outcome::Failing);
             for work in owned
                 .work
                 .iter_mut()
-                .take(count)
+                .take(*count)
                 .filter(|w| matches!(w.state, State::Passing))
             {
                 work.recorded = true;
@@ -224,9 +245,6 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     captured,
                     ..work.entry(version, at)
                 });
-            }
-            if count > 0 {
-                plan.counts.insert(partition.clone(), count);
             }
         }
         self.recorder.stopped(stopped);
@@ -266,6 +284,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let backoff = self.settings.backoff;
         let jitter = id.0.as_bytes()[15];
         let owned = self.owned.get_mut(partition)?;
+        if owned.is_waiting(Instant::now()) {
+            return None;
+        }
         let done = owned.done();
         let version = owned.version(id, Outcome::Failing);
         let work = owned.work.get_mut(done)?;

@@ -3,14 +3,17 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
-use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Timestamp};
+use tracker_api::{AttemptId, Entry, Gaps, Outcome, Partition, Timestamp};
 
 use super::{
-    Concluded, Error, Lane, SUSPENDED, dead_letter::dead_letter, outputs::attempt_value, partition::State,
+    Concluded, Error, Lane, SUSPENDED,
+    dead_letter::{Form, dead_letter},
+    outputs::attempt_value,
+    pace::Load,
+    partition::State,
     stalls::Why,
 };
 use crate::{
-    config::FailureMode,
     kafka::{Aborted, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
     note::MOST_GAPS,
@@ -30,6 +33,8 @@ pub(super) struct Plan {
     /// The failures that it passes, as `failing` entries.
     pub(super) passing: Vec<Entry>,
     pub(super) held: Held,
+    /// What it sends.
+    pub(super) load: Load,
 }
 
 impl<S: Session, T: Transform> Lane<S, T> {
@@ -73,10 +78,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.observer.aborted("not a member");
                 self.batch_after = Instant::now() + SUSPENDED;
             }
-            Aborted::Refused { send, why } => {
-                self.observer.aborted("refused");
-                let source = sources.get(send).cloned();
-                self.refused(source, &why);
+            Aborted::Refused(refused) => {
+                let in_store = plan.held == Held::Store && self.recorder.is_reliable();
+                self.refused(&attempt, &sources, refused, in_store);
+            }
+            Aborted::Destination(why) => self.destination(&why),
+            Aborted::Late(why) => {
+                self.pace.late(plan.load);
+                self.observer.aborted("late");
+                let text =
+                    format!("a transaction was not acknowledged in time and is tried again with less: {why}");
+                self.stand(None, Why::Destination, text);
             }
             Aborted::Aborted(why) | Aborted::Unknown(why) | Aborted::Fenced(why) => {
                 self.observer.aborted("aborted");
@@ -174,6 +186,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 match &work.state {
                     State::Passing => {
                         passed += 1;
+                        counts.letters_omitted += u64::from(work.letter == Form::None);
                         closed.push(work.record.id.offset);
                         let captured = self.recorder.capture(&work.record, true);
                         done.entries.push(Entry {
@@ -217,11 +230,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
             done.progress.push(owned.progress(&advance.partition, at));
         }
         if self.settings.dead_letter.is_some() {
-            counts.dead_letters = counts.failed;
-            counts.records_out -= counts.failed.min(counts.records_out);
+            counts.dead_letters = counts.failed.saturating_sub(counts.letters_omitted);
+            counts.records_out -= counts.dead_letters.min(counts.records_out);
+            if counts.dead_letters > 0 {
+                self.letters.taken();
+            }
         }
         self.recorder.after(committed, done);
         self.aborts = 0;
+        self.pace.committed(plan.load, elapsed);
         self.delay = self.settings.delay_after(elapsed);
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
@@ -229,7 +246,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             .advance
             .iter()
             .for_each(|advance| self.stalls.moved(&advance.partition));
-        for why in [Why::Kafka, Why::Store, Why::Aborted] {
+        for why in [Why::Kafka, Why::Store, Why::Aborted, Why::Destination] {
             self.stalls.end(None, why);
         }
     }
@@ -249,26 +266,5 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 .collect();
             self.recorder.void(entries, owned.version(id, Outcome::Received));
         }
-    }
-
-    /// The broker refuses one record of the transaction: its source record becomes a failure. A dead letter that is
-    /// refused holds everything up: nothing is passed over without a trace.
-    fn refused(&mut self, source: Option<Place>, why: &crate::kafka::Error) {
-        let at = self.recorder.now();
-        let passes_named = |id| self.settings.skip.contains(id);
-        let work = source
-            .as_ref()
-            .and_then(|(partition, place)| self.owned.get_mut(partition)?.work.get_mut(*place));
-        let Some(work) = work.filter(|work| matches!(work.state, State::Ready(_))) else {
-            let partition = source.map(|(partition, _)| partition);
-            let text = format!("a dead letter cannot be sent: {why}");
-            self.stand(partition.as_ref(), Why::DeadLetter, text);
-            return;
-        };
-        let passes = self.settings.failure_mode == FailureMode::SkipAndLog || passes_named(&work.record.id);
-        self.observer.transform_failed("output_refused");
-        work.fail(Failure::new("output_refused", &why.message), passes, at);
-        self.aborts = 0;
-        self.batch_after = Instant::now();
     }
 }

@@ -20,6 +20,11 @@ const OVERHEAD: usize = 128;
 pub(super) struct Prepared(Send);
 
 impl Prepared {
+    /// About what it takes on its way.
+    pub(super) fn size(&self) -> usize {
+        size(&self.0)
+    }
+
     /// The record as attempt `attempt` sends it. Cheap: bytes are shared.
     pub(super) fn send(&self, attempt: &Bytes) -> Send {
         // Not `clone` and `push`: that would copy the headers twice.

@@ -26,8 +26,13 @@ pub(super) struct Work {
     pub(super) recorded: bool,
     /// How much of it its dead letter carries; less after the topic refused one.
     pub(super) letter: Form,
+    /// Refused in every form so often, and not tried again before this.
+    pub(super) letter_refusals: u32,
+    pub(super) letter_after: Option<Instant>,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
+    /// Whether Kafka has refused an output of it.
+    pub(super) refused: bool,
     /// Its output was committed in an older era: it is passed without another.
     pub(super) skipped: bool,
 }
@@ -52,7 +57,10 @@ impl Work {
             revision: 0,
             recorded: false,
             letter: Form::default(),
+            letter_refusals: 0,
+            letter_after: None,
             unknown: false,
+            refused: false,
             skipped: false,
         }
     }
@@ -81,7 +89,7 @@ impl Work {
     }
 }
 
-/// The front record of a partition waits to be tried again.
+/// The first record of a partition that is not done waits to be tried again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
     pub(super) until: Instant,
@@ -117,7 +125,7 @@ pub(super) struct Owned {
     /// The store has said that nothing at or above C(p) has succeeded in an older era.
     pub(super) fresh: bool,
     /// The store did not say what has succeeded: it is asked again then.
-    pub(super) unanswered: Option<Instant>,
+    pub(super) rests_until: Option<Instant>,
     pub(super) recovery: Option<AbortHandle>,
 }
 
@@ -151,7 +159,7 @@ impl Owned {
             blocked: None,
             held: false,
             fresh: false,
-            unanswered: None,
+            rests_until: None,
             recovery: None,
         }
     }
@@ -167,14 +175,30 @@ impl Owned {
 
     /// Whether nothing of it runs for now, so that what it holds takes no room away from the others.
     pub(super) fn stands(&self, now: Instant) -> bool {
-        self.blocked.is_some_and(|blocked| blocked.until > now) || self.unanswered.is_some()
+        self.is_waiting(now) || self.rests_until.is_some()
     }
 
-    /// Whether it has work that may run now.
+    /// Whether a record of it waits to be tried again.
+    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+        self.blocked.is_some_and(|b| b.until > now)
+    }
+
+    /// Whether it takes no part in a batch for now.
+    pub(super) fn is_resting(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether it has work that may run now: anything, or what is done before the record that waits.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        !self.work.is_empty()
-            && self.blocked.is_none_or(|b| b.until <= now)
-            && self.unanswered.is_none_or(|until| until <= now)
+        let front = self.work.front();
+        front.is_some_and(|work| !self.is_waiting(now) || !matches!(work.state, State::Todo))
+            && !self.is_resting(now)
+    }
+
+    /// The first record that is not done.
+    pub(super) fn first_undone(&mut self) -> Option<&mut Work> {
+        let done = self.done();
+        self.work.get_mut(done)
     }
 
     /// The record at `offset`, if it is held. The works of one partition are in the order of their offsets.

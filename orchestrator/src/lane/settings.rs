@@ -10,6 +10,8 @@ pub(crate) struct Settings {
     pub(crate) group: Arc<str>,
     pub(crate) source: Arc<str>,
     pub(crate) target: Arc<str>,
+    /// Topics that the transform names before it sees a record.
+    pub(crate) declared: BTreeSet<Arc<str>>,
     pub(crate) dead_letter: Option<Arc<str>>,
     pub(crate) dead_letter_headers: DeadLetterHeaders,
     pub(crate) failure_mode: FailureMode,
@@ -20,6 +22,8 @@ pub(crate) struct Settings {
     /// Most records, and about the most bytes, of one transaction.
     pub(crate) batch_records: usize,
     pub(crate) batch_bytes: usize,
+    /// A transaction that is open for so long is aborted by the broker.
+    pub(crate) transaction_timeout: Duration,
     /// Bounds of the adaptive delay.
     pub(crate) delay: std::ops::RangeInclusive<Duration>,
     /// Largest record that a client will send, in bytes.

@@ -20,7 +20,7 @@ use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
-    kafka::{Membership, Polled, Position, Positions, Result},
+    kafka::{Membership, Polled, Position, Positions, Refused, Result, What},
     note::Note,
     recorder,
     telemetry::Counts,
@@ -34,6 +34,7 @@ pub(crate) fn settings() -> Settings {
         group: "group".into(),
         source: "orders".into(),
         target: "enriched".into(),
+        declared: BTreeSet::new(),
         dead_letter: None,
         dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
         failure_mode: FailureMode::Atomic,
@@ -45,6 +46,7 @@ pub(crate) fn settings() -> Settings {
         },
         batch_records: 500,
         batch_bytes: 4 << 20,
+        transaction_timeout: Duration::from_secs(15),
         delay: Duration::from_millis(2)..=Duration::from_millis(100),
         max_message_bytes: 1_000_000,
         skip: BTreeSet::new(),
@@ -59,6 +61,14 @@ struct Log {
     attempts: Vec<Attempt>,
     /// A target topic that the broker refuses.
     refuses: Option<&'static str>,
+    /// A value that the broker refuses in the target topic.
+    rejects: Option<&'static str>,
+    /// The dead-letter topic takes letters of this form at most: 0 none, 1 without value and key, 2 all.
+    letters: Option<u8>,
+    /// How many outputs are acknowledged in time.
+    slow: Option<usize>,
+    /// Attempts that came to nothing.
+    aborts: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -212,12 +222,42 @@ impl Session for Member {
 
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {
         let mut log = self.kafka.0.lock().unwrap();
-        if let Some(send) = attempt.sends.iter().position(|s| Some(&*s.topic) == log.refuses) {
-            let why = kafka::Error {
-                kind: ErrorKind::Refused,
-                message: "no such topic".into(),
-            };
-            return Err(Aborted::Refused { send, why });
+        let why = |message: &str| kafka::Error {
+            kind: ErrorKind::Refused,
+            message: message.into(),
+        };
+        let refused: Vec<Refused> = attempt
+            .sends
+            .iter()
+            .enumerate()
+            .filter_map(|(send, s)| {
+                let (what, why) = if Some(&*s.topic) == log.refuses {
+                    (What::Topic, why("no such topic"))
+                } else if &*s.topic == "enriched"
+                    && log
+                        .rejects
+                        .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes()))
+                {
+                    (What::Record, why("too large"))
+                } else if &*s.topic == "dead"
+                    && log
+                        .letters
+                        .is_some_and(|most| most < 1 + u8::from(s.value.is_some()))
+                {
+                    (What::Record, why("too large"))
+                } else {
+                    return None;
+                };
+                Some(Refused { send, what, why })
+            })
+            .collect();
+        if !refused.is_empty() {
+            log.aborts += 1;
+            return Err(Aborted::Refused(refused));
+        }
+        if log.slow.is_some_and(|most| attempt.sends.len() > most) {
+            log.aborts += 1;
+            return Err(Aborted::Late(why("some were not acknowledged")));
         }
         for advance in &attempt.advance {
             log.committed
@@ -249,6 +289,10 @@ impl Transform for Arc<Fates> {
             b"bad" => Err(TransformError::permanent("malformed", "not an order")),
             b"flaky" if self.faulty.load(Relaxed) => Err(TransformError::retryable("down", "try again")),
             b"gone" => Ok(Output::Filtered),
+            b"twice" => {
+                let output = || TargetRecord::new(None, value.clone());
+                Ok(Output::Records(vec![output(), output()]))
+            }
             b"elsewhere" => Ok(TargetRecord::new(None, value).to("missing").into()),
             _ => Ok(TargetRecord::new(None, value).into()),
         }
@@ -284,6 +328,7 @@ impl Observer for Seen {
         sum.filtered += counts.filtered;
         sum.skipped += counts.skipped;
         sum.dead_letters += counts.dead_letters;
+        sum.letters_omitted += counts.letters_omitted;
     }
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
@@ -444,6 +489,7 @@ fn seven_bad_records_of_five_hundred_cost_the_others_nothing() {
             filtered: 0,
             skipped: 0,
             dead_letters: 7,
+            letters_omitted: 0,
         };
         assert_eq!(counts, expected);
     });
@@ -559,6 +605,190 @@ fn an_output_that_the_broker_refuses_is_a_failure_of_its_record_alone() {
                 .class,
             "output_refused"
         );
+    });
+}
+
+/// One value that the broker refuses, in the first of two partitions.
+fn one_refused() -> Kafka {
+    let kafka = Kafka::with([(0, "a"), (0, "large"), (0, "b"), (1, "c"), (1, "d")]);
+    kafka.0.lock().unwrap().rejects = Some("large");
+    kafka
+}
+
+#[test]
+fn in_atomic_an_output_that_is_refused_blocks_its_partition_and_no_other() {
+    paused(async {
+        let kafka = one_refused();
+        let time = Duration::from_secs(10);
+        let work = Work::of(kafka.clone(), settings(), Tracking::Reliable, time).await;
+        assert_eq!(
+            (kafka.committed(0), kafka.committed(1)),
+            (1, 2),
+            "the others go on"
+        );
+        let [blocking] = &work.entries(Outcome::Failing).await[..] else {
+            panic!("one blocking entry")
+        };
+        let failure = blocking.failure.as_ref().unwrap();
+        assert_eq!(
+            (Status::of(blocking), blocking.id.to_string(), &*failure.class),
+            (Status::Blocking, "orders:0:1".into(), "output_refused")
+        );
+        assert!(failure.tries > 1 && failure.next_try.is_some(), "{failure:?}");
+        let aborts = kafka.0.lock().unwrap().aborts;
+        assert!(
+            aborts <= 7,
+            "{aborts} aborts in ten seconds: it waits longer before each try"
+        );
+        let [stall] = &work.seen.stalls()[..] else {
+            panic!("one reason")
+        };
+        assert_eq!(
+            (stall.why, stall.partition.as_ref()),
+            (Why::Blocked, Some(&Partition::new("orders", 0)))
+        );
+
+        kafka.0.lock().unwrap().rejects = None;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(kafka.committed(0), 3, "it goes on by itself once it is taken");
+        assert!(work.entries(Outcome::Failing).await.is_empty());
+    });
+}
+
+#[test]
+fn an_operator_skips_a_record_whose_output_is_refused() {
+    paused(async {
+        let kafka = one_refused();
+        let time = Duration::from_secs(2);
+        let work = Work::of(kafka.clone(), settings(), Tracking::Reliable, time).await;
+        work.decide(&work.entries(Outcome::Failing).await[0], Decision::Skip)
+            .await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!((kafka.committed(0), kafka.sent("enriched").len()), (3, 4));
+        let [skipped] = &work.entries(Outcome::Failed).await[..] else {
+            panic!("one skipped entry")
+        };
+        assert_eq!((Status::of(skipped), skipped.id.offset), (Status::Skipped, 1));
+    });
+}
+
+#[test]
+fn a_record_that_was_refused_is_tried_again_alone() {
+    paused(async {
+        let kafka = one_refused();
+        let work = Work::of(
+            kafka.clone(),
+            settings(),
+            Tracking::Reliable,
+            Duration::from_secs(2),
+        )
+        .await;
+        kafka.0.lock().unwrap().rejects = None;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let log = kafka.0.lock().unwrap();
+        let with = log
+            .attempts
+            .iter()
+            .find(|a| a.sends.iter().any(|s| s.value.as_deref() == Some(b"large")));
+        assert_eq!(with.map(|attempt| attempt.sends.len()), Some(1));
+        assert_eq!(work.fates.runs.load(Relaxed), 5 + log.aborts);
+    });
+}
+
+#[test]
+fn every_second_of_three_hundred_refused_costs_one_abort() {
+    paused(async {
+        let values = (0..300).map(|i| (0, if i % 2 == 0 { "large" } else { "good" }));
+        let kafka = Kafka::with(values);
+        kafka.0.lock().unwrap().rejects = Some("large");
+        let time = Duration::from_secs(2);
+        let work = Work::of(kafka.clone(), skipping(), Tracking::Reliable, time).await;
+        assert_eq!((kafka.committed(0), kafka.sent("enriched").len()), (300, 150));
+        assert_eq!(
+            (kafka.sent("dead").len(), kafka.0.lock().unwrap().aborts),
+            (150, 1)
+        );
+        assert_eq!(work.fates.runs.load(Relaxed), 300, "none transformed twice");
+    });
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_waited_for_and_condemns_nobody() {
+    paused(async {
+        for settings in [settings(), skipping()] {
+            let kafka = Kafka::with([(0, "a"), (1, "b")]);
+            kafka.0.lock().unwrap().refuses = Some("enriched");
+            let time = Duration::from_secs(60);
+            let work = Work::of(kafka.clone(), settings, Tracking::Reliable, time).await;
+            assert_eq!((kafka.committed(0), kafka.committed(1)), (0, 0));
+            let [stall] = &work.seen.stalls()[..] else {
+                panic!("one reason")
+            };
+            assert_eq!((stall.why, &stall.partition), (Why::Destination, &None));
+            assert!(stall.text.contains("no such topic"), "{}", stall.text);
+            let aborts = kafka.0.lock().unwrap().aborts;
+            assert!(
+                (5..40).contains(&aborts),
+                "{aborts}: it waits longer before each try"
+            );
+
+            kafka.0.lock().unwrap().refuses = None;
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            assert_eq!((kafka.committed(0), kafka.committed(1)), (1, 1));
+            assert!(work.seen.stalls().is_empty());
+            assert!(work.entries(Outcome::Failed).await.is_empty());
+            assert_eq!(work.fates.runs.load(Relaxed), 2);
+        }
+    });
+}
+
+#[test]
+fn a_declared_topic_that_is_missing_is_the_destinations_fault() {
+    paused(async {
+        let settings = Settings {
+            declared: ["missing".into()].into(),
+            ..skipping()
+        };
+        let kafka = Kafka::with([(0, "a"), (0, "elsewhere")]);
+        kafka.0.lock().unwrap().refuses = Some("missing");
+        let time = Duration::from_secs(5);
+        let work = Work::of(kafka.clone(), settings, Tracking::Reliable, time).await;
+        assert!(work.entries(Outcome::Failed).await.is_empty());
+        assert_eq!(work.seen.stalls()[0].why, Why::Destination);
+    });
+}
+
+#[test]
+fn what_is_not_acknowledged_in_time_is_sent_in_smaller_attempts() {
+    paused(async {
+        let kafka = Kafka::with((0..400).map(|i| (i % 2, "a")));
+        kafka.0.lock().unwrap().slow = Some(30);
+        let time = Duration::from_secs(30);
+        let work = Work::of(kafka.clone(), settings(), Tracking::Reliable, time).await;
+        assert_eq!((kafka.committed(0), kafka.committed(1)), (200, 200));
+        assert!(
+            kafka.0.lock().unwrap().aborts > 3,
+            "400, 200, 100 and 50 are too many"
+        );
+        assert_eq!(work.fates.runs.load(Relaxed), 400, "none transformed twice");
+        assert!(work.seen.stalls().is_empty());
+    });
+}
+
+#[test]
+fn an_attempt_counts_its_outputs_and_takes_of_each_partition_in_turn() {
+    paused(async {
+        let settings = Settings {
+            batch_records: 8,
+            ..settings()
+        };
+        let kafka = Kafka::with((0..8).map(|i| (i % 2, "twice")));
+        let time = Duration::from_secs(5);
+        Work::of(kafka.clone(), settings, Tracking::Reliable, time).await;
+        let log = kafka.0.lock().unwrap();
+        let attempts = log.attempts.iter().filter(|a| !a.sends.is_empty());
+        let sizes: Vec<_> = attempts.map(|a| (a.sends.len(), a.advance.len())).collect();
+        assert_eq!(sizes, [(8, 2), (8, 2)], "outputs and partitions of each attempt");
     });
 }
 
@@ -724,5 +954,90 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
             "nothing that lies behind has succeeded"
         );
         assert!(work.kafka.note(0).gaps.contains(1));
+    });
+}
+
+/// A partition with a record that fails and good ones behind it, and one of good ones.
+async fn with_letters(
+    most: Option<u8>,
+    refuses: Option<&'static str>,
+    settings: Settings,
+    tracking: Tracking,
+) -> Work {
+    let kafka = Kafka::with([(0, "a"), (0, "bad"), (0, "b"), (1, "c"), (1, "d")]);
+    kafka.0.lock().unwrap().letters = most;
+    kafka.0.lock().unwrap().refuses = refuses;
+    Work::of(kafka, settings, tracking, Duration::from_secs(20)).await
+}
+
+/// How many dead letters were committed.
+fn letters(work: &Work) -> usize {
+    let log = work.kafka.0.lock().unwrap();
+    let sends = log.attempts.iter().flat_map(|a| &a.sends);
+    sends.filter(|s| &*s.topic == "dead").count()
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_is_sent_shorter_and_then_left_to_the_stores_entry() {
+    paused(async {
+        for (most, expected, omitted) in [(1, 1, 0), (0, 0, 1)] {
+            let work = with_letters(Some(most), None, skipping(), Tracking::Reliable).await;
+            assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (3, 2));
+            assert_eq!(letters(&work), expected);
+            assert_eq!(work.entries(Outcome::Failed).await.len(), 1);
+            assert!(work.kafka.note(0).gaps.is_empty(), "the store can tell");
+            let counts = *work.seen.counts.lock().unwrap();
+            assert_eq!(
+                (counts.failed, counts.dead_letters, counts.letters_omitted),
+                (1, expected as u64, omitted)
+            );
+            assert!(work.seen.stalls().is_empty());
+        }
+    });
+}
+
+#[test]
+fn without_a_store_a_refused_dead_letter_stops_its_partition_alone_and_says_how_to_go_on() {
+    paused(async {
+        let work = with_letters(Some(0), None, skipping(), Tracking::None).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        let [stall] = &work.seen.stalls()[..] else {
+            panic!("one reason: {:?}", work.seen.stalls());
+        };
+        assert_eq!(
+            (stall.why, &stall.partition),
+            (Why::DeadLetter, &Some(Partition::new("orders", 0)))
+        );
+        assert!(stall.text.contains("skip: [orders:0:1]"), "{}", stall.text);
+        let aborts = work.kafka.0.lock().unwrap().aborts;
+        assert!(aborts < 30, "{aborts} in 20 s");
+
+        // The topic takes them again: it goes on by itself.
+        work.kafka.0.lock().unwrap().letters = None;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((work.kafka.committed(0), letters(&work)), (3, 1));
+        assert!(work.seen.stalls().is_empty());
+
+        let named = Settings {
+            skip: [Partition::new("orders", 0).at(1)].into(),
+            ..skipping()
+        };
+        let work = with_letters(Some(0), None, named, Tracking::None).await;
+        assert_eq!(work.kafka.committed(0), 3, "named to be skipped");
+    });
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_gone_holds_only_those_that_need_it_until_it_is_back() {
+    paused(async {
+        let work = with_letters(None, Some("dead"), skipping(), Tracking::Reliable).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        assert_eq!(work.seen.stalls()[0].why, Why::DeadLetter);
+        let aborts = work.kafka.0.lock().unwrap().aborts;
+        assert!(aborts < 10, "{aborts} in 20 s");
+        work.kafka.0.lock().unwrap().refuses = None;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((work.kafka.committed(0), letters(&work)), (3, 1));
+        assert!(work.seen.stalls().is_empty());
     });
 }

@@ -149,7 +149,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
     let mut breaks: Vec<Instant> = Vec::new();
     let customizer = shared.customizer.as_deref();
     let lane_settings = match shared.kafka.max_message_bytes(lane, customizer) {
-        Ok(largest) => Arc::new(lane_settings(settings, largest)),
+        Ok(largest) => Arc::new(lane_settings(settings, largest, shared.transform.topics())),
         Err(error) => return (Err(error.into()), false),
     };
     let mut sessions: u32 = 0;
@@ -279,11 +279,16 @@ pub(super) fn recorder_settings(settings: &Settings, store_mark: u32) -> recorde
     }
 }
 
-pub(super) fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
+pub(super) fn lane_settings(
+    settings: &Settings,
+    max_message_bytes: usize,
+    declared: Vec<Arc<str>>,
+) -> lane::Settings {
     lane::Settings {
         group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
+        declared: declared.into_iter().collect(),
         dead_letter: settings.dead_letter_topic.clone(),
         dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
@@ -295,6 +300,7 @@ pub(super) fn lane_settings(settings: &Settings, max_message_bytes: usize) -> la
         },
         batch_records: settings.batch.records,
         batch_bytes: settings.batch.bytes,
+        transaction_timeout: settings.kafka.transaction_timeout,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
         max_message_bytes,
         skip: settings.skip.iter().cloned().collect(),

@@ -96,7 +96,7 @@ fn parts(settings: &Settings) -> String {
     });
     format!(
         "{:?}\n{:?}\n{:?}\n{:?}\n{} {} {each:?}",
-        lane_settings(settings, 1),
+        lane_settings(settings, 1, Vec::new()),
         pool_settings(settings),
         recorder_settings(settings, 0),
         guard(settings),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tracker_api::RecordId;
 
-use super::{faults::Step, kafka::source_topic, laws::Rules};
+use super::{faults::Step, kafka::source_topic, laws::Rules, schedule::TRANSACTION_TIMEOUT};
 use crate::{
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
     lane::{Backoff, Settings},
@@ -46,6 +46,8 @@ pub(super) struct Case {
     pub(super) skews: [i64; 3],
     /// Whether the producer is recycled when it must be.
     pub(super) recycles: bool,
+    /// How long the brokers take for each record of a transaction.
+    pub(super) cost: Duration,
     /// Whether what has succeeded is not produced again.
     pub(super) skip_succeeded: bool,
 }
@@ -107,6 +109,7 @@ impl Case {
             only: None,
             skews,
             recycles: true,
+            cost: Duration::from_millis(*[0, 0, 0, 0, 200, 1_000].choose(&mut rng).unwrap_or(&0)),
             skip_succeeded: rng.random_bool(0.5),
         }
     }
@@ -133,6 +136,7 @@ impl Case {
             group: "orders".into(),
             source: source_topic(),
             target: "target".into(),
+            declared: BTreeSet::new(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
             failure_mode: self.mode,
@@ -144,6 +148,7 @@ impl Case {
             },
             batch_records: self.batch,
             batch_bytes: 1 << 20,
+            transaction_timeout: TRANSACTION_TIMEOUT,
             delay: Duration::from_millis(2)..=Duration::from_millis(100),
             max_message_bytes: 1_000_000,
             skip,

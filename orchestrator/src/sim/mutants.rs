@@ -58,6 +58,27 @@ fn a_failure_written_only_after_its_commit_is_caught() {
 }
 
 #[test]
+fn an_answer_about_a_request_that_is_taken_for_one_about_its_first_record_is_caught() {
+    caught(Mutant::BlameTheFirst, &["I1"], |case| {
+        (case.bad, case.rate, case.batch) = (true, 0.0, 20);
+    });
+}
+
+#[test]
+fn a_refused_record_that_is_tried_again_at_once_is_caught() {
+    caught(Mutant::RefusedWithoutBlock, &["stands", "I11"], |case| {
+        (case.mode, case.bad, case.rate) = (FailureMode::Atomic, true, 0.0);
+    });
+}
+
+#[test]
+fn what_was_late_and_is_sent_again_as_it_was_is_caught() {
+    caught(Mutant::LateWithoutShrinking, &["I11"], |case| {
+        (case.cost, case.batch, case.slots) = (Duration::from_secs(1), 500, 1);
+    });
+}
+
+#[test]
 fn a_success_written_before_its_commit_is_caught() {
     caught(Mutant::SwapAfterSuccess, &["I7"], |case| {
         case.tracking = vec![Tracking::Outbox]

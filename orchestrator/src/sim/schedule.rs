@@ -40,7 +40,7 @@ use crate::{
 /// No transform may take longer.
 const TRANSFORM_TIMEOUT: Duration = Duration::from_secs(2);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ pub(super) struct Run {
 /// A record of a random fate and one of a few keys.
 fn record(rng: &mut SmallRng, partition: &Partition, offset: i64, bad: bool) -> SourceRecord {
     let fate = match rng.random_range(0..if bad { 6 } else { 20 }) {
+        0 if rng.random_bool(0.5) => Fate::Refused,
         0 => Fate::Fails,
         1 => Fate::Rejected,
         2..=3 => Fate::FailsFirst(rng.random_range(1..4)),
@@ -134,6 +135,7 @@ impl Run {
             world.store_rate = case.store_rate;
             world.bias = case.bias;
             world.recycles = case.recycles;
+            world.cost = case.cost;
             world.refuses = case.capture == StorePayload::Bytes;
         }
         Self {

@@ -43,6 +43,8 @@ pub(super) struct SimSession {
     process: usize,
     transactional_id: String,
     instance: Option<String>,
+    /// Whether each record travels in a request of its own, until a commit.
+    alone: bool,
     /// Only the laws look at it.
     tracking: Tracking,
     epoch: u32,
@@ -75,6 +77,7 @@ impl SimSession {
             process,
             transactional_id: format!("orders-slot-{slot}-0"),
             epoch: 0,
+            alone: false,
             member: String::new(),
             readers: BTreeMap::new(),
             news: VecDeque::new(),

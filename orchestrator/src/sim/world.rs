@@ -71,6 +71,8 @@ pub(super) struct World {
     pub(super) refuses: bool,
     /// Whether the recycle rule is kept.
     pub(super) recycles: bool,
+    /// How long the brokers take for each record of a transaction.
+    pub(super) cost: Duration,
     history: Option<Vec<String>>,
 }
 
@@ -112,6 +114,7 @@ impl Sim {
             struck: BTreeMap::new(),
             refuses: false,
             recycles: true,
+            cost: Duration::ZERO,
             history: with_history.then(Vec::new),
         };
         Arc::new(Self {

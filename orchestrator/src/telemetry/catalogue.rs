@@ -67,6 +67,8 @@ catalogue! {
         "Source records passed without output because the store holds their success (outbox.skip-succeeded)";
     DEAD_LETTERS: Kind::Counter, "orch_dead_letters_total", "records", ["lane"],
         "Dead letters produced in committed transactions";
+    LETTERS_OMITTED: Kind::Counter, "orch_dead_letters_omitted_total", "records", ["lane"],
+        "Failures that committed transactions passed without a dead letter, as the topic refused it in every form; the store holds them";
     TRANSFORM_FAIL: Kind::Counter, "orch_transform_fail_total", "tries", ["lane", "error_class"],
         "Tries of a transform that failed; the first 64 classes by name, the rest as other";
     TRANSFORMATION_TIME: Kind::Histogram(RECORDS), "orch_transformation_time_seconds", "seconds", ["lane"],

@@ -10,8 +10,9 @@ use tracker_api::Partition;
 use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
-        RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_SKIPPED, RECORDS_TIME,
-        RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
+        LETTERS_OMITTED, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT,
+        RECORDS_SKIPPED, RECORDS_TIME, RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL,
+        TRANSFORMATION_TIME, UNKNOWN,
     },
     classes::ERRORS,
 };
@@ -32,6 +33,8 @@ pub struct Counts {
     pub skipped: u64,
     /// Dead letters that it produced.
     pub dead_letters: u64,
+    /// Failures that it passed without the dead letter, which the topic refused in every form.
+    pub letters_omitted: u64,
 }
 
 /// The numbers of one lane. The lane counts by itself and publishes once per batch, after the commit: a metric never
@@ -46,6 +49,7 @@ pub struct LaneMetrics {
     filtered: Counter,
     skipped: Counter,
     dead_letters: Counter,
+    letters_omitted: Counter,
     transformation: Histogram,
     record_time: Histogram,
     batch_time: Histogram,
@@ -86,6 +90,7 @@ impl LaneMetrics {
             filtered: RECORDS_FILTERED.counter(labels),
             skipped: RECORDS_SKIPPED.counter(&[("lane", &lane), ("reason", "succeeded")]),
             dead_letters: DEAD_LETTERS.counter(labels),
+            letters_omitted: LETTERS_OMITTED.counter(labels),
             transformation: TRANSFORMATION_TIME.histogram(labels),
             record_time: RECORDS_TIME.histogram(labels),
             batch_time: BATCH_TIME.histogram(labels),
@@ -110,6 +115,7 @@ impl LaneMetrics {
         self.filtered.increment(counts.filtered);
         self.skipped.increment(counts.skipped);
         self.dead_letters.increment(counts.dead_letters);
+        self.letters_omitted.increment(counts.letters_omitted);
         self.transaction.record(transaction);
         self.commit.record(commit);
         let transforming =
@@ -250,6 +256,7 @@ mod tests {
             filtered: 1,
             skipped: 3,
             dead_letters: 2,
+            letters_omitted: 1,
         };
         lane.committed(&counts, Duration::from_millis(30), Duration::from_millis(3));
         lane.committed(
@@ -266,6 +273,7 @@ mod tests {
             ("orch_records_failed_total", 2.0),
             ("orch_records_filtered_total", 1.0),
             ("orch_dead_letters_total", 2.0),
+            ("orch_dead_letters_omitted_total", 1.0),
             ("orch_batch_processing_time_seconds_count", 2.0),
             ("orch_records_processing_time_seconds_count", 1.0),
             ("orch_records_processing_time_seconds_sum", 0.005),

@@ -9,6 +9,7 @@
 //! until `rd_kafka_destroy` has returned; every pointer that librdkafka hands over is owned by exactly one value.
 
 mod conf;
+mod configs;
 mod group;
 #[cfg(test)]
 pub(super) mod mock;
@@ -17,6 +18,7 @@ mod reading;
 mod watch;
 
 pub(super) use conf::check;
+pub(super) use configs::topic_limits;
 pub(super) use group::GroupMetadata;
 pub(super) use producer::Producer;
 pub(super) use reading::{each_header, notes, waiting, watermark};

@@ -1,5 +1,5 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::{CString, c_int},
     mem::ManuallyDrop,
     sync::{
@@ -21,7 +21,7 @@ use super::{
 };
 type Outcome<T, E = TxnError> = std::result::Result<T, E>;
 
-use crate::kafka::{ClientSettings, Error, ErrorKind, Result, Send, verdict::TxnError};
+use crate::kafka::{ClientSettings, Error, ErrorKind, Result, Send, blame::Failed, verdict::TxnError};
 
 /// A transactional producer. Its calls block; one thread makes them.
 pub(in crate::kafka) struct Producer {
@@ -198,9 +198,22 @@ impl Producer {
         self.watch.answered()
     }
 
-    /// The records that were not delivered, by place in the attempt, and why.
-    pub(in crate::kafka) fn failed(&self) -> Vec<(usize, Code)> {
+    /// The records that were not delivered, by place in the attempt.
+    pub(in crate::kafka) fn failed(&self) -> Vec<Failed> {
         self.watch.failed()
+    }
+
+    /// The topics that the open transaction may not write to.
+    pub(in crate::kafka) fn denied(&self) -> BTreeSet<String> {
+        self.watch.denied().clone()
+    }
+
+    /// Why the open transaction can only be aborted, if it can.
+    pub(in crate::kafka) fn cause(&self) -> Option<TxnError> {
+        // No other call tells it without a side effect: a transaction that is open refuses to begin, with its error if it has one.
+        // SAFETY: the client is alive; the error is taken.
+        let answer = unsafe { take(sys::rd_kafka_begin_transaction(self.client.0)) };
+        answer.err().filter(|error| error.abortable || error.fatal)
     }
 
     pub(in crate::kafka) fn send_offsets(

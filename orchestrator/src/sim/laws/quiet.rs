@@ -189,6 +189,13 @@ impl Laws {
             if matches!(outcome, Some(Outcome::Failed | Outcome::Succeeded)) {
                 self.broken("I7", format!("{shown:?} is final, and C(p) is {next}"));
             }
+            let is_known = self.rules.is_atomic && self.rules.is_reliable() && !self.is_skipped(era, id);
+            if id.offset == next && is_known && outcome != Some(Outcome::Failing) {
+                self.broken(
+                    "stands",
+                    format!("C(p) stands at {id}, and the tracker says {shown:?}"),
+                );
+            }
             return;
         }
         let Some(fact) = fact else {
