@@ -217,7 +217,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
 
 /// What Kafka took at the start and refuses now (a permission was withdrawn, a password changed) it may take again: the lane
 /// says what it waits for, and begins anew. A start that is refused ends instead: see [`connect`].
-async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::Error, refusals: &mut u32) {
+pub(super) async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::Error, refusals: &mut u32) {
     tracing::error!(lane, %error, "Kafka refuses the lane; it begins anew until it is let");
     shared
         .health

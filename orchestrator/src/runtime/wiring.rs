@@ -1,7 +1,7 @@
 //! What is configured reaches the parts that it is for. That each part does what it is told, its own tests show.
 
 use super::{
-    lanes::{Lanes, Shared, lane_settings, pool_settings, recorder_settings},
+    lanes::{Lanes, Shared, lane_settings, pool_settings, recorder_settings, refused},
     *,
 };
 use crate::{
@@ -117,18 +117,15 @@ fn every_key_reaches_the_part_that_it_is_for() {
     assert_ne!(outbox("true"), outbox("false"));
 }
 
-#[tokio::test]
-async fn as_many_lanes_run_as_concurrency_says_and_no_longer_than_they_may() {
-    let settings = load(&[("concurrency", "3"), ("shutdown-timeout", "7s")]);
-    let stop = CancellationToken::new();
-    stop.cancel();
-    let (sender, mut ended) = mpsc::unbounded_channel();
+/// What lanes of these settings share, with nobody behind it, and where their ends are told.
+fn shared(settings: Settings, stop: CancellationToken) -> (Shared<Drop>, mpsc::UnboundedReceiver<Ended>) {
+    let (sender, ended) = mpsc::unbounded_channel();
     let instance = Instance {
         id: "a".into(),
         configured: false,
     };
     let runtime = tokio::runtime::Handle::current();
-    let lanes = Lanes::start(Shared {
+    let shared = Shared {
         transform: Arc::new(Drop),
         kafka: Arc::new(settings.clients(instance)),
         customizer: None,
@@ -143,14 +140,43 @@ async fn as_many_lanes_run_as_concurrency_says_and_no_longer_than_they_may() {
         ended: sender,
         deadline: settings.shutdown_timeout,
         settings,
-    })
-    .unwrap();
+    };
+    (shared, ended)
+}
+
+#[tokio::test]
+async fn as_many_lanes_run_as_concurrency_says_and_no_longer_than_they_may() {
+    let settings = load(&[("concurrency", "3"), ("shutdown-timeout", "7s")]);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let (shared, mut ended) = shared(settings, stop);
+    let lanes = Lanes::start(shared).unwrap();
     assert_eq!(lanes.deadline(), Duration::from_secs(7));
     let mut count = 0;
     while ended.recv().await.is_some() {
         count += 1;
     }
     assert_eq!(count, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_kafka_refuses_later_says_so_and_tries_again_within_half_a_minute() {
+    let (shared, _ended) = shared(load(&[("concurrency", "1")]), CancellationToken::new());
+    let error = kafka::Error {
+        kind: ErrorKind::Refused,
+        message: "Group authorization failed".into(),
+    };
+    let mut refusals = 0;
+    for wait in [1, 2, 4, 8, 16, 30, 30] {
+        let begun = tokio::time::Instant::now();
+        refused(&shared, 0, &error, &mut refusals).await;
+        assert_eq!(begun.elapsed().as_secs(), wait);
+        let told = shared.health.ready().reasons.join("; ");
+        assert!(
+            told.contains("Kafka refuses it: Group authorization failed"),
+            "{told}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
