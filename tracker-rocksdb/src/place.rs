@@ -166,3 +166,26 @@ fn write_durably(file: &Path, text: &str) -> std::io::Result<()> {
     fs::rename(&draft, file)?;
     file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_database_are_its_owners_alone_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(Place::take(&path).unwrap());
+        let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(""), mode("HOLDER"), mode("FORMAT")], [0o700, 0o600, 0o600]);
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        fs::remove_file(path.join("HOLDER")).unwrap();
+        symlink(&victim, path.join("HOLDER")).unwrap();
+        let error = Place::take(&path).unwrap_err();
+        assert!(error.to_string().contains("HOLDER"), "{error}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+    }
+}
