@@ -133,7 +133,7 @@ fn a_blocking_record_that_a_reset_jumps_over_is_open_and_can_be_discarded(store:
         "{message}"
     );
     assert_eq!(open[0]["class"], "poison");
-    let discard = ["failures", "discard", &place, "--reason", "passed on purpose"];
+    let discard = ["failures", "discard", &*place, "--reason", "passed on purpose"];
     scene.operate(&scene.plan, &discard);
     assert!(scene.failures(&scene.plan, "unresolved").is_empty());
     service.end_well(Duration::from_secs(30)).unwrap();
