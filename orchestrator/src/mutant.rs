@@ -39,6 +39,14 @@ pub(crate) enum Mutant {
     OldEraHides,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
+    /// A group without offsets is new, whatever the store and the data directory know.
+    VacuousFirstStart,
+    /// A store that does not answer has never seen a partition.
+    NoAnswerIsNeverSeen,
+    /// Nobody looks at what the store had confirmed.
+    ToldIgnored,
+    /// A topic of the same name is the same topic.
+    TopicIdIgnored,
 }
 
 /// Whether the loop is to be wrong in this way.

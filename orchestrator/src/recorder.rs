@@ -8,7 +8,7 @@ mod marker;
 mod recovery;
 mod store;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracker_api::{
@@ -51,6 +51,20 @@ pub(crate) enum Feedback {
         attempts: Vec<AttemptId>,
         closed: Vec<i64>,
     },
+    /// The store has confirmed the progress of this partition up to here.
+    Told {
+        partition: Partition,
+        era: u64,
+        committed: i64,
+    },
+    /// The store does not know any more what it had confirmed here.
+    Lacks {
+        partition: Partition,
+        era: u64,
+        gap: Range<i64>,
+    },
+    /// The store's row says less than the store had confirmed.
+    Behind { partition: Partition, era: u64 },
     /// The store knows a later era of this partition.
     Outdated { partition: Partition, era: u64 },
     /// An operator decided about a blocking record.
@@ -364,19 +378,35 @@ impl Recorder {
         });
     }
 
-    /// The partition's era as the store knows it; none if it knows none or does not answer.
-    pub(crate) async fn known_era(self, partition: Partition) -> Option<u64> {
-        let store = self.store.clone()?;
-        let progress = self
-            .runtime
-            .spawn(async move { store.progress().await })
-            .await
-            .ok()?
-            .ok()?;
-        progress
-            .into_iter()
-            .find(|p| p.partition == partition)
-            .map(|p| p.era)
+    /// How far each partition has come, as the store knows it; nothing where nothing is tracked. `Err`: no answer, which
+    /// is not "nothing".
+    pub(crate) async fn rows(self) -> Result<Vec<Progress>> {
+        let Some(store) = self.store.clone() else {
+            return Ok(Vec::new());
+        };
+        let rows = self.runtime.spawn(async move { store.progress().await });
+        rows.await.unwrap_or_else(|join| Err(store::gone(join)))
+    }
+
+    /// Looks whether the store still knows what it had confirmed: of each partition and era, up to which offset. Answers
+    /// arrive as [`Feedback::Behind`].
+    pub(crate) fn check(&self, told: Vec<(Partition, u64, i64)>) {
+        let Some(store) = self.store.clone() else { return };
+        if told.is_empty() || mutant::active(Mutant::ToldIgnored) {
+            return;
+        }
+        let feedback = self.feedback.clone();
+        self.runtime.spawn(async move {
+            let Ok(rows) = store.progress().await else { return };
+            for (partition, era, told) in told {
+                let knows = |row: &Progress| {
+                    row.partition == partition && (row.era > era || row.era == era && row.committed >= told)
+                };
+                if !rows.iter().any(knows) {
+                    let _ = feedback.send(Feedback::Behind { partition, era });
+                }
+            }
+        });
     }
 
     /// Waits until everything handed to the marker is durable. Bound it with a deadline: the store may be down.

@@ -18,17 +18,22 @@ use std::future::Future;
 
 use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
+    begun::Begun,
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
-    kafka::{Membership, Polled, Position, Positions, Result},
+    kafka::{Membership, Polled, Position, Positions, Result, Topic},
     note::Note,
     recorder,
     telemetry::Counts,
     transform::{Output, SourceRecord, TargetRecord, TransformError},
 };
 
+mod start;
+
 pub(crate) fn settings() -> Settings {
     Settings {
+        group: "orders".into(),
+        bootstrap: "b:9092".into(),
         source: "orders".into(),
         target: "enriched".into(),
         dead_letter: None,
@@ -53,6 +58,8 @@ struct Log {
     records: BTreeMap<Partition, Vec<SourceRecord>>,
     committed: BTreeMap<Partition, (i64, String)>,
     attempts: Vec<Attempt>,
+    /// The id of `orders`.
+    topic: Option<Arc<str>>,
     /// A target topic that the broker refuses.
     refuses: Option<&'static str>,
 }
@@ -63,9 +70,14 @@ struct Kafka(Arc<Mutex<Log>>);
 impl Kafka {
     fn with(records: impl IntoIterator<Item = (i32, &'static str)>) -> Self {
         let kafka = Self::default();
+        kafka.append(records);
+        kafka
+    }
+
+    fn append(&self, records: impl IntoIterator<Item = (i32, &'static str)>) {
         for (number, value) in records {
             let partition = Partition::new("orders", number);
-            let mut log = kafka.0.lock().unwrap();
+            let mut log = self.0.lock().unwrap();
             let of = log.records.entry(partition.clone()).or_default();
             let id = partition.at(of.len() as i64);
             let value = Some(Bytes::from(value));
@@ -77,7 +89,6 @@ impl Kafka {
                 headers: vec![],
             });
         }
-        kafka
     }
 
     fn committed(&self, number: i32) -> i64 {
@@ -122,17 +133,19 @@ struct Member {
     kafka: Kafka,
     at: BTreeMap<Partition, usize>,
     held: BTreeSet<Partition>,
-    joined: bool,
+    /// What it was given.
+    joined: BTreeSet<Partition>,
 }
 
 impl Member {
     fn take(&mut self, max: usize) -> Polled {
         let mut polled = Polled::default();
         let log = self.kafka.0.lock().unwrap();
-        if !self.joined {
-            self.joined = true;
-            let all = log.records.keys().cloned().collect();
-            polled.membership.push(Membership::Assigned(all));
+        let ours: BTreeSet<_> = log.records.keys().cloned().collect();
+        if self.joined != ours {
+            let new = ours.difference(&self.joined).cloned().collect();
+            polled.membership.push(Membership::Assigned(new));
+            self.joined = ours;
             return polled;
         }
         for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
@@ -158,6 +171,14 @@ impl Positions for Member {
             }
         };
         Ok(of.iter().map(position).collect())
+    }
+
+    async fn topic(&mut self, _: &str) -> Result<Topic> {
+        let log = self.kafka.0.lock().unwrap();
+        Ok(Topic {
+            id: log.topic.clone(),
+            partitions: i32::try_from(log.records.len()).unwrap(),
+        })
     }
 
     async fn partitions(&mut self, _: &str) -> Result<Vec<Partition>> {
@@ -251,6 +272,7 @@ impl Transform for Arc<Fates> {
 pub(super) struct Seen {
     counts: Mutex<Counts>,
     stalls: Mutex<Vec<Stall>>,
+    behind: AtomicUsize,
 }
 
 impl Seen {
@@ -278,6 +300,9 @@ impl Observer for Seen {
     }
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
+    fn store_behind(&self, offsets: u64) {
+        self.behind.fetch_add(usize::try_from(offsets).unwrap(), Relaxed);
+    }
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
@@ -292,13 +317,35 @@ struct Work {
     stop: CancellationToken,
 }
 
+/// What a lane finds when it starts.
+struct Found {
+    tracker: MemoryTracker,
+    /// In place of the tracker.
+    store: Option<tracker_api::DynTracker>,
+    begun: Arc<Begun>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            tracker: MemoryTracker::default(),
+            store: None,
+            begun: Begun::forgetful(),
+        }
+    }
+}
+
 impl Work {
     /// Starts a lane and lets it run for `time`.
     async fn of(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration) -> Self {
+        Self::on(kafka, settings, tracking, time, Found::default()).await
+    }
+
+    async fn on(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration, found: Found) -> Self {
         let work = Self {
             kafka: kafka.clone(),
             fates: Arc::default(),
-            tracker: MemoryTracker::default(),
+            tracker: found.tracker,
             seen: Arc::default(),
             stop: CancellationToken::new(),
         };
@@ -311,7 +358,8 @@ impl Work {
             capture_on_failure_only: true,
             store_mark: 0,
         };
-        let store = Some(Arc::new(work.tracker.clone()) as tracker_api::DynTracker);
+        let tracker = Arc::new(work.tracker.clone()) as tracker_api::DynTracker;
+        let store = Some(found.store.unwrap_or(tracker));
         let (recorder, feedback) = Recorder::new(told, store, None, runtime.clone(), Arc::new(SystemClock));
         let bounds = PoolSettings {
             concurrency: 64,
@@ -323,7 +371,7 @@ impl Work {
                 kafka,
                 at: BTreeMap::new(),
                 held: BTreeSet::new(),
-                joined: false,
+                joined: BTreeSet::new(),
             },
             pool: Arc::new(Pool::new(Arc::new(work.fates.clone()), runtime, bounds)),
             recorder,
@@ -331,6 +379,7 @@ impl Work {
             settings: Arc::new(settings),
             clock: Arc::new(SystemClock),
             observer: work.seen.clone(),
+            begun: found.begun,
             stop: work.stop.clone(),
         });
         let local = tokio::task::LocalSet::new();
@@ -338,6 +387,12 @@ impl Work {
         tokio::task::spawn_local(local);
         tokio::time::sleep(time).await;
         work
+    }
+
+    /// Stops the lane, and lets it end.
+    async fn stop(&self) {
+        self.stop.cancel();
+        tokio::time::sleep(Duration::from_secs(10)).await;
     }
 
     async fn entries(&self, outcome: Outcome) -> Vec<Entry> {

@@ -110,6 +110,13 @@ pub(super) async fn run(
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(5));
         }
+        for row in mark.progress {
+            let _ = feedback.send(Feedback::Told {
+                partition: row.partition,
+                era: row.era,
+                committed: row.committed,
+            });
+        }
         for confirmed in mark.confirm {
             let _ = feedback.send(confirmed);
         }

@@ -11,6 +11,7 @@ use tracker_api::DynTracker;
 
 use super::{Error, watch::Watch};
 use crate::{
+    begun::Begun,
     clock::Clock,
     config::Settings,
     http::Health,
@@ -37,6 +38,8 @@ pub(super) struct Shared<T> {
     pub(super) customizer: Option<Arc<dyn KafkaCustomizer>>,
     /// What notes call `store`.
     pub(super) mark: u32,
+    /// What the data directory knows of the group's positions.
+    pub(super) begun: Arc<Begun>,
     pub(super) store: Option<DynTracker>,
     pub(super) fallback: Option<DynTracker>,
     /// Where stores are called.
@@ -170,6 +173,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             settings: Arc::new(lane_settings(settings)),
             clock: shared.clock.clone(),
             observer: watch.clone(),
+            begun: shared.begun.clone(),
             stop: shared.stop.clone(),
         };
         let ended = Lane::new(parts).run(shared.deadline).await;
@@ -237,6 +241,8 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         .get("message.max.bytes")
         .and_then(|bytes| bytes.parse().ok());
     lane::Settings {
+        group: settings.group_id.as_str().into(),
+        bootstrap: settings.bootstrap_servers.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         dead_letter: settings.dead_letter_topic.clone(),

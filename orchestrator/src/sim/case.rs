@@ -33,6 +33,8 @@ pub(super) struct Case {
     pub(super) storms: bool,
     /// Whether an operator's tool moves offsets.
     pub(super) resets: bool,
+    /// Whether Kafka forgets offsets while the group stands still, and a tool puts them back.
+    pub(super) forgets: bool,
     /// How long processes are troubled.
     pub(super) span: Duration,
     pub(super) batch: usize,
@@ -105,6 +107,7 @@ impl Case {
             only: None,
             skews,
             recycles: true,
+            forgets: rng.random_bool(0.2),
         }
     }
 
@@ -119,12 +122,14 @@ impl Case {
             tracking: self.tracking.clone(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             // Two eras are at least one tick apart.
-            clocks_agree: !self.resets || self.skews.iter().all(|skew| skew.abs() <= 50),
+            clocks_agree: !(self.resets || self.forgets) || self.skews.iter().all(|skew| skew.abs() <= 50),
         }
     }
 
     pub(super) fn settings(&self, skip: BTreeSet<RecordId>) -> Settings {
         Settings {
+            group: "orders".into(),
+            bootstrap: "sim:9092".into(),
             source: source_topic(),
             target: "target".into(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
