@@ -5,11 +5,14 @@
 //! open while user code or a store runs. The batch stays in memory until its commit, so an abort repeats nothing but the
 //! sending.
 
+mod again;
 mod assign;
 mod batch;
 mod commit;
+mod dead_letter;
 mod feed;
 mod first;
+mod headers;
 mod observer;
 mod outputs;
 mod partition;
@@ -264,9 +267,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     partition,
                     attempts,
                     closed,
+                    unknown,
                 } => {
                     if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed);
+                        owned.confirm(&attempts, &closed, &unknown);
                     }
                 }
                 Feedback::Told {

@@ -37,6 +37,10 @@ pub(crate) enum Mutant {
     ForgetBeforeDrained,
     /// An outcome of an older era is not treated as absent.
     OldEraHides,
+    /// A record that is read again is taken for succeeded, whatever the store holds of it.
+    SkipWithoutSuccess,
+    /// What an offset reset has jumped over while it was failing stays so.
+    ResetLeavesFailing,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
     /// A group without offsets is new, whatever the store and the data directory know.

@@ -4,11 +4,17 @@
 //! that commit. What must come before is awaited by the lane; what comes after is handed to the marker, which
 //! coalesces and repeats it until it is durable.
 
+mod again;
 mod marker;
+mod queue;
 mod recovery;
 mod store;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::{Deref, Range},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracker_api::{
@@ -17,7 +23,8 @@ use tracker_api::{
 };
 
 pub(crate) use self::{
-    marker::Mark,
+    again::Again,
+    queue::{Kept, Mark},
     recovery::Recovery,
     store::{Odd, import},
 };
@@ -27,8 +34,12 @@ use crate::{
     kafka::{Committed, Position},
     mutant::{self, Mutant},
     reconcile::reconcile,
+    telemetry::Repeated,
     transform::SourceRecord,
 };
+
+/// One line about one thing within so long.
+const SAID: Duration = Duration::from_secs(10);
 
 /// What the recorder was told by the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +51,8 @@ pub(crate) struct Settings {
     pub(crate) capture_on_failure_only: bool,
     /// What the note calls the store: the same for all processes that write to one, and of that store only.
     pub(crate) store_mark: u32,
+    /// Under `outbox`: what has succeeded already is not produced again when it is read again.
+    pub(crate) skip_succeeded: bool,
 }
 
 /// What the store answered, for the lane to take up when it next looks.
@@ -50,6 +63,8 @@ pub(crate) enum Feedback {
         partition: Partition,
         attempts: Vec<AttemptId>,
         closed: Vec<i64>,
+        /// Of these the store did not take the failure: they lie in a gap.
+        unknown: Vec<i64>,
     },
     /// The store has confirmed the progress of this partition up to here.
     Told {
@@ -76,13 +91,48 @@ pub(crate) enum Feedback {
     },
 }
 
+impl Feedback {
+    /// This row is durable.
+    fn told(row: Progress) -> Self {
+        Self::Told {
+            partition: row.partition,
+            era: row.era,
+            committed: row.committed,
+        }
+    }
+
+    /// The store does not hold the failures of these records: their offsets do not close, and become gaps if they are none.
+    fn except(&mut self, missing: &[(RecordId, Outcome)]) {
+        let Self::Confirmed {
+            partition,
+            closed,
+            unknown,
+            ..
+        } = self
+        else {
+            return;
+        };
+        let failures = missing.iter().filter(|(_, outcome)| *outcome == Outcome::Failed);
+        for (id, _) in failures.filter(|(id, _)| id.partition == *partition) {
+            let before = closed.len();
+            closed.retain(|offset| *offset != id.offset);
+            if closed.len() < before {
+                unknown.push(id.offset);
+            }
+        }
+    }
+}
+
 /// Who holds the failures that an attempt passes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Held {
     /// The store; or nobody needs to.
+    #[default]
     Store,
-    /// The fallback, or only the dead letter in the same transaction: their offsets become gaps.
-    Elsewhere,
+    /// The fallback: their offsets become gaps.
+    Fallback,
+    /// Only the dead letter in the same transaction: their offsets become gaps.
+    DeadLetter,
     /// Somebody with a newer version wrote about these records: do not commit, read C(p) again.
     Superseded(Vec<RecordId>),
 }
@@ -95,8 +145,8 @@ pub(crate) struct Done {
     pub(crate) progress: Vec<Progress>,
     /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
     pub(crate) passed: Vec<(Partition, Vec<i64>)>,
-    /// Whether the fallback, not the store, holds these failures.
-    pub(crate) elsewhere: bool,
+    /// Who holds these failures.
+    pub(crate) held: Held,
 }
 
 /// One lane's recorder. Cheap to clone.
@@ -107,9 +157,11 @@ pub(crate) struct Recorder {
     fallback: Option<DynTracker>,
     runtime: Handle,
     clock: Arc<dyn Clock>,
-    marks: mpsc::UnboundedSender<Mark>,
+    /// Wakes the marker.
+    due: mpsc::Sender<()>,
     feedback: mpsc::UnboundedSender<Feedback>,
-    queue: Arc<marker::Queue>,
+    queue: Arc<queue::Queue>,
+    said: Arc<Mutex<Repeated<&'static str>>>,
 }
 
 impl Recorder {
@@ -122,14 +174,9 @@ impl Recorder {
         clock: Arc<dyn Clock>,
     ) -> (Self, mpsc::UnboundedReceiver<Feedback>) {
         let (feedback, receiver) = mpsc::unbounded_channel();
-        let (marks, queue) = (mpsc::unbounded_channel(), Arc::new(marker::Queue::default()));
+        let (due, queue) = (mpsc::channel(1), Arc::new(queue::Queue::new()));
         if let Some(store) = &store {
-            runtime.spawn(marker::run(
-                store.clone(),
-                marks.1,
-                feedback.clone(),
-                queue.clone(),
-            ));
+            runtime.spawn(marker::run(store.clone(), due.1, feedback.clone(), queue.clone()));
         }
         let store = store.filter(|_| settings.tracking != Tracking::None);
         (
@@ -139,9 +186,10 @@ impl Recorder {
                 fallback,
                 runtime,
                 clock,
-                marks: marks.0,
+                due: due.0,
                 feedback,
                 queue,
+                said: Arc::new(Mutex::new(Repeated::every(SAID))),
             },
             receiver,
         )
@@ -155,6 +203,11 @@ impl Recorder {
     /// Whether each record has an entry of its own.
     pub(crate) fn is_outbox(&self) -> bool {
         self.store.is_some() && self.settings.tracking == Tracking::Outbox
+    }
+
+    /// Whether what has succeeded already is not produced again.
+    pub(crate) fn skips_succeeded(&self) -> bool {
+        self.is_outbox() && self.settings.skip_succeeded
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -203,6 +256,43 @@ impl Recorder {
         }
     }
 
+    /// What the store says of records that may have been read before, those of one partition in the order of their
+    /// offsets. `Err`: it does not answer.
+    pub(crate) async fn succeeded<R>(self, records: Vec<R>) -> Result<Again>
+    where
+        R: Deref<Target = SourceRecord> + Send + Sync + 'static,
+    {
+        let Some(store) = self.store.clone() else {
+            return Ok(Again::default());
+        };
+        let asked = self
+            .runtime
+            .spawn(async move { again::ask(&*store, &records).await });
+        let again = asked.await.map_err(store::gone)?.inspect_err(|error| {
+            if let Some(left_out) = self.said("unanswered") {
+                tracing::warn!(%error, left_out, "the store does not say what has succeeded already: its partitions wait (outbox.skip-succeeded)");
+            }
+        })?;
+        if let Some(first) = again.done.first()
+            && let Some(left_out) = self.said("succeeded")
+        {
+            let records = again.done.len();
+            tracing::info!(records, %first, left_out, "read again and not produced again, as their success is known (outbox.skip-succeeded)");
+        }
+        if let Some(first) = again.others.first()
+            && let Some(left_out) = self.said("others")
+        {
+            let records = again.others.len();
+            tracing::warn!(records, %first, left_out, "the store knows a success of other records at these places, as if the topic had been made again: they are produced");
+        }
+        Ok(again)
+    }
+
+    /// Whether a line about `what` is due, and how many were left out since the last.
+    fn said(&self, what: &'static str) -> Option<u64> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).due(what)
+    }
+
     /// Makes the failures that an attempt is about to pass durable. `dead_letters`: the attempt also sends each to the
     /// dead-letter topic. `Err`: nobody holds them; wait and call again.
     pub(crate) async fn before(self, failing: Vec<Entry>, dead_letters: bool) -> Result<Held> {
@@ -235,8 +325,8 @@ impl Recorder {
                     Held::Superseded(superseded)
                 })
             }
-            Ok(Ok(None)) => Ok(Held::Elsewhere),
-            Ok(Err(_)) if degrade && dead_letters => Ok(Held::Elsewhere),
+            Ok(Ok(None)) => Ok(Held::Fallback),
+            Ok(Err(_)) if degrade && dead_letters => Ok(Held::DeadLetter),
             Ok(Err(error)) => Err(error),
             Err(join) => Err(store::gone(join)),
         }
@@ -282,6 +372,7 @@ impl Recorder {
         });
         self.mark(Mark {
             entries: entries.collect(),
+            kept: Kept::Store,
             ..Mark::default()
         });
     }
@@ -289,7 +380,7 @@ impl Recorder {
     /// Writes what a commit made true. Wants the commit's proof, so it cannot be called before it.
     pub(crate) fn after(&self, committed: &Committed, done: Done) {
         let attempt = committed.attempt();
-        if done.elsewhere {
+        if done.held == Held::Fallback {
             self.settle_in_fallback(&done);
         }
         let confirm = done
@@ -299,11 +390,18 @@ impl Recorder {
                 partition,
                 attempts: vec![attempt],
                 closed,
+                unknown: Vec::new(),
             });
+        let kept = match done.held {
+            Held::Store if self.is_reliable() => Kept::Store,
+            Held::Fallback => Kept::Fallback,
+            Held::Store | Held::DeadLetter | Held::Superseded(_) => Kept::Nowhere,
+        };
         self.mark(Mark {
             entries: done.entries,
             progress: done.progress,
             confirm: confirm.collect(),
+            kept,
         });
     }
 
@@ -326,9 +424,10 @@ impl Recorder {
     }
 
     fn mark(&self, mark: Mark) {
-        if self.store.is_some() && !mark.is_empty() && self.queue.admits(&mark, self.settings.tracking) {
-            // The marker ends only with its runtime; then the process ends too, and the next owner reconciles.
-            let _ = self.marks.send(mark);
+        if self.store.is_some() && !mark.is_empty() {
+            self.queue.push(mark);
+            // Full: it is awake already. Closed: its runtime has ended, the process ends too, and the next owner reconciles.
+            let _ = self.due.try_send(());
         }
     }
 
@@ -414,7 +513,7 @@ impl Recorder {
         self.queue.drained().await;
     }
 
-    /// Failures that `lightweight` tracking has dropped since the start, because its queue was full.
+    /// Failures that are kept nowhere, since the start: the queue was full, or the store did not take them.
     pub(crate) fn lost(&self) -> u64 {
         self.queue.lost()
     }

@@ -6,6 +6,7 @@
 mod fit;
 mod lanes;
 mod mark;
+mod predecessor;
 mod retention;
 mod watch;
 
@@ -189,6 +190,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         customizer,
         recycle,
     } = parts;
+    crate::panics::install(false);
     let renderer = telemetry::install();
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
     let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref())
@@ -232,6 +234,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         transform.topics(),
         &kafka,
         customizer.clone(),
+        &health,
+        &stop,
+    )
+    .await?;
+    predecessor::end(
+        settings.concurrency,
+        &kafka,
+        &customizer,
+        &data_dir,
         &health,
         &stop,
     )
@@ -300,6 +311,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
 
     let users = tokio::runtime::Builder::new_multi_thread()
         .thread_name("transform")
+        .on_thread_start(crate::panics::runs_transforms)
         .enable_all()
         .build()
         .map_err(|e| Error::Failed(format!("cannot start threads for transforms: {e}")))?;

@@ -2,7 +2,11 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 
 use tracker_api::{RecordId, Secret};
 
-use super::words::{FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload, Tracking};
+use super::disclosure::redact;
+use super::words::{
+    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload,
+    Tracking,
+};
 
 /// What the runtime uses: complete, each value within its bounds, the relations between them checked.
 ///
@@ -20,6 +24,8 @@ pub struct Settings {
     pub target_topic: Arc<str>,
     /// Where records go that are passed over as failures; none writes no dead letters.
     pub dead_letter_topic: Option<Arc<str>>,
+    /// Whose header names a dead letter carries beside ours.
+    pub dead_letter_headers: DeadLetterHeaders,
     /// What a failing record does to its partition.
     pub failure_mode: FailureMode,
     /// What is written to the store.
@@ -56,6 +62,8 @@ pub struct Settings {
     pub kafka: Kafka,
     /// Where health and metrics are served. Port 0 takes a free one.
     pub management_address: SocketAddr,
+    /// Host names under which it answers, besides those that it always does.
+    pub management_hosts: Vec<String>,
     /// How logs look.
     pub log_format: LogFormat,
 }
@@ -146,7 +154,7 @@ pub struct Payload {
 /// What Kafka's clients are given.
 #[derive(Clone, Debug)]
 pub struct Kafka {
-    /// Comes before group, instance and lane in each transactional id.
+    /// What each transactional id begins with: `{prefix}{group}-{instance}-{lane}` and the lengths of group and instance.
     pub transactional_id_prefix: String,
     /// A member that says nothing for so long has left.
     pub session_timeout: Duration,
@@ -198,7 +206,7 @@ impl Properties {
         let public = name.ends_with(".location") || name.ends_with("endpoint.url");
         !public
             && name.split(|c: char| !c.is_alphanumeric()).any(|part| {
-                matches!(part, "pem" | "jaas" | "key" | "pwd" | "assertion")
+                matches!(part, "pem" | "jaas" | "key" | "apikey" | "pwd" | "pass" | "auth" | "dsn" | "assertion")
                     // Also misspelt: a misspelt password is one, too.
                     || SECRETS.iter().any(|secret| part.contains(secret) || strsim::osa_distance(part, secret) <= secret.len() / 4)
             })
@@ -207,7 +215,10 @@ impl Properties {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value)| (name, if Self::is_secret(name) { "***" } else { value });
+        let shown = |(name, value)| match Self::is_secret(name) {
+            true => (name, "***".to_owned()),
+            false => (name, redact(value)),
+        };
         f.debug_map().entries(self.iter().map(shown)).finish()
     }
 }
@@ -238,6 +249,7 @@ impl Settings {
             source_topic: source_topic.into(),
             target_topic: target_topic.into(),
             dead_letter_topic: None,
+            dead_letter_headers: DeadLetterHeaders::default(),
             failure_mode: FailureMode::default(),
             tracking: Tracking::default(),
             store: Store {
@@ -294,6 +306,7 @@ impl Settings {
                 producer: Properties::default(),
             },
             management_address: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            management_hosts: Vec::new(),
             log_format: LogFormat::default(),
         }
     }

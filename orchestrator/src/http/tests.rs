@@ -89,6 +89,12 @@ async fn a_lane_that_cannot_move_is_not_ready_and_one_that_stands_at_a_record_is
     assert_eq!(health.ready().reasons, ["lane 0: waiting for the store: down"]);
     health.reason(0, None);
     assert!(health.ready().ok);
+    health.refused(0, Some("SASL was refused".into()));
+    assert_eq!(health.ready().reasons, ["lane 0: SASL was refused"]);
+    health.reason(0, None);
+    assert!(!health.ready().ok, "another's word does not end it");
+    health.refused(0, None);
+    assert!(health.ready().ok);
     // A lane that does not exist changes nothing.
     health.reason(7, Some("?".into()));
     assert!(health.ready().ok);
@@ -205,12 +211,7 @@ async fn not_ready_is_503_with_its_reason_as_text_and_as_json() {
 #[tokio::test]
 async fn a_degraded_store_is_shown_and_is_no_reason_to_take_the_instance_out() {
     let health = working(1);
-    let (say, state) = tokio::sync::watch::channel(resilience::State {
-        circuit: resilience::Circuit::Closed,
-        failures: 0,
-        failing_since: None,
-        last_error: None,
-    });
+    let (say, state) = tokio::sync::watch::channel(resilience::State::default());
     health.store(state);
     let served = served(health).await;
     assert!(

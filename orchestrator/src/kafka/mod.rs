@@ -7,10 +7,14 @@ mod consumer;
 mod context;
 mod copy;
 mod demands;
+mod identity;
 mod lane_producer;
+#[cfg(test)]
+mod listener;
 mod logs;
 #[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
 mod native;
+mod plain;
 mod probe;
 mod reader;
 mod session;
@@ -21,6 +25,8 @@ mod tests;
 mod transact;
 mod verdict;
 
+pub use identity::Worker;
+pub(crate) use identity::initialise;
 pub use probe::{Finding, Probe, Severity, probe};
 pub use reader::Reader;
 pub use session::KafkaSession;
@@ -36,6 +42,10 @@ use crate::{
     mutant::{self, Mutant},
     transform::SourceRecord,
 };
+
+/// What a producer sends at most in one record where nothing else is set: what a broker takes that nothing else was told
+/// (its `message.max.bytes`). The client's own default, 1 000 000, refuses records that every broker takes.
+pub(crate) const MESSAGE_MAX_BYTES: usize = 1_048_588;
 
 /// Why a call to Kafka failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -42,14 +42,15 @@ impl Reader {
     }
 
     /// The errors of the connection since the last call.
-    pub(super) fn errors(&self) -> Vec<String> {
-        drop(self.base.poll(Duration::ZERO));
-        self.base
-            .context()
-            .take_errors()
-            .into_iter()
-            .map(|(_, why)| why)
-            .collect()
+    pub(super) fn errors(&self) -> Vec<(Code, String)> {
+        // Each poll serves one of them, or a line of the log.
+        for _ in 0..100 {
+            drop(self.base.poll(Duration::ZERO));
+            if native::waiting(self.client()) == 0 {
+                break;
+            }
+        }
+        self.base.context().take_errors()
     }
 }
 

@@ -337,7 +337,7 @@ mod tests {
         let settings = crate::lane::tests::settings();
         let text = lost(&partition(1), Some(150), &settings);
         assert!(
-            text.contains("kafka-consumer-groups.sh --bootstrap-server b:9092 --group orders --topic orders:1 --reset-offsets --to-offset 150 --execute"),
+            text.contains("kafka-consumer-groups.sh --bootstrap-server b:9092 --group group --topic orders:1 --reset-offsets --to-offset 150 --execute"),
             "{text}"
         );
     }

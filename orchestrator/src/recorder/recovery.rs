@@ -10,8 +10,12 @@ use crate::{
     clock::Clock,
     kafka::Position,
     mutant::{self, Mutant},
-    reconcile::reconcile,
+    reconcile::{passed_by_reset, reconcile},
+    telemetry::Repeated,
 };
+
+/// How often it is said that a recovery is put off.
+const SAID: Duration = Duration::from_secs(60);
 
 /// One partition, as its new owner found it and has committed it.
 #[derive(Clone, Debug)]
@@ -40,6 +44,7 @@ pub(super) async fn run(
     clock: Arc<dyn Clock>,
 ) {
     let mut wait = Duration::from_millis(100);
+    let mut said = Repeated::every(SAID);
     loop {
         match settle(&recovery, &*store, fallback.as_deref(), &feedback, &*clock).await {
             Ok(Found::Closed(closed)) => {
@@ -48,6 +53,7 @@ pub(super) async fn run(
                     partition,
                     attempts: recovery.carried,
                     closed,
+                    unknown: Vec::new(),
                 });
                 return;
             }
@@ -57,7 +63,9 @@ pub(super) async fn run(
                 return;
             }
             Err(error) => {
-                tracing::warn!(partition = %recovery.position.partition, %error, "what the last owner left open is not settled yet; trying again");
+                if let Some(left_out) = said.due(()) {
+                    tracing::warn!(partition = %recovery.position.partition, %error, left_out, "what the last owner left open is not settled yet; it is tried again until it is");
+                }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(10));
             }
@@ -113,11 +121,7 @@ async fn settle(
     {
         progress.gaps.add(row.committed..recovery.since);
     }
-    let told = Feedback::Told {
-        partition: progress.partition.clone(),
-        era: progress.era,
-        committed,
-    };
+    let told = Feedback::told(progress.clone());
     store::write_progress(store, &[progress]).await?;
     let _ = feedback.send(told);
     if let Some(fallback) = fallback {
@@ -142,6 +146,7 @@ async fn settle(
         store::write(store, voids.collect()).await?;
     }
     reconcile(store, &recovery.position).await?;
+    passed_by_reset(store, &recovery.position).await?;
     Ok(Found::Closed(closed(store, recovery, committed).await?))
 }
 

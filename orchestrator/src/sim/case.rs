@@ -48,6 +48,8 @@ pub(super) struct Case {
     pub(super) skews: [i64; 3],
     /// Whether the producer is recycled when it must be.
     pub(super) recycles: bool,
+    /// Whether what has succeeded is not produced again.
+    pub(super) skip_succeeded: bool,
 }
 
 impl Case {
@@ -107,6 +109,7 @@ impl Case {
             only: None,
             skews,
             recycles: true,
+            skip_succeeded: rng.random_bool(0.5),
             forgets: rng.random_bool(0.2),
         }
     }
@@ -120,6 +123,8 @@ impl Case {
         Rules {
             is_atomic: self.mode == FailureMode::Atomic,
             tracking: self.tracking.clone(),
+            skips: self.skip_succeeded,
+            is_calm: self.rate == 0.0 && self.is_clean(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             // Two eras are at least one tick apart.
             clocks_agree: !(self.resets || self.forgets) || self.skews.iter().all(|skew| skew.abs() <= 50),
@@ -133,6 +138,7 @@ impl Case {
             source: source_topic(),
             target: "target".into(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
+            dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
             failure_mode: self.mode,
             initial_offset: InitialOffset::Earliest,
             max_attempts: 2,

@@ -52,7 +52,7 @@ macro_rules! catalogue {
 
 catalogue! {
     RECORDS_OK: Kind::Counter, "orch_records_ok_total", "records", ["lane"],
-        "Source records whose success is committed, filtered ones included";
+        "Source records whose success is committed, filtered and skipped ones included";
     BATCH_OK: Kind::Counter, "orch_batch_ok_total", "batches", ["lane"],
         "Batches committed, each in one Kafka transaction";
     RECORDS_IN: Kind::Counter, "orch_records_in_total", "records", ["lane"],
@@ -63,6 +63,8 @@ catalogue! {
         "Source records that committed transactions passed as failures";
     RECORDS_FILTERED: Kind::Counter, "orch_records_filtered_total", "records", ["lane"],
         "Source records for which the transform returned nothing";
+    RECORDS_SKIPPED: Kind::Counter, "orch_records_skipped_total", "records", ["lane", "reason"],
+        "Source records passed without output because the store holds their success (outbox.skip-succeeded)";
     DEAD_LETTERS: Kind::Counter, "orch_dead_letters_total", "records", ["lane"],
         "Dead letters produced in committed transactions";
     TRANSFORM_FAIL: Kind::Counter, "orch_transform_fail_total", "tries", ["lane", "error_class"],
@@ -96,7 +98,7 @@ catalogue! {
     LAST_PROGRESS: Kind::Gauge, "orch_last_progress_timestamp_seconds", "seconds", ["lane"],
         "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],
-        "Failures that a lightweight tracker did not keep";
+        "Failures that the tracker did not keep: its queue was full for too long an outage, or the store did not take them";
     STORE_BEHIND: Kind::Counter, "orch_store_behind_total", "offsets", ["lane"],
         "Offsets that the store had confirmed and did not know any more: it came back older, or was emptied";
     TRACKER_CALLS: Kind::Counter, "orch_tracker_calls_total", "calls", ["operation", "outcome"],
@@ -105,6 +107,8 @@ catalogue! {
         "Time of a call to the store, its retries included";
     TRACKER_RETRIES: Kind::Counter, "orch_tracker_retries_total", "calls", ["operation"],
         "Calls to the store that were sent again after an outage";
+    TRACKER_SLICE: Kind::Gauge, "orch_tracker_slice_entries", "entries", [],
+        "Entries that one write to the store carries at most: halved when one comes too late, doubled while they are quick";
     PURGED: Kind::Counter, "orch_tracker_purged_total", "entries", ["kind"],
         "Entries that the retention has deleted: succeeded, resolved, or superseded by a newer era";
     DRAINED: Kind::Counter, "orch_fallback_drained_total", "entries", [],
@@ -116,7 +120,7 @@ catalogue! {
     CIRCUIT_OPEN: Kind::Gauge, "orch_db_circuit_open", "", [],
         "1 while the store's circuit breaker is open";
     DEGRADED: Kind::Gauge, "orch_db_degraded", "", [],
-        "1 while the store does not answer or its circuit breaker is not closed";
+        "1 while the store does not answer, its circuit breaker is not closed, or it answers with errors that no waiting mends";
     BUILD_INFO: Kind::Gauge, "orch_build_info", "", ["version", "librdkafka"],
         "Always 1; the labels name the build";
 }

@@ -34,7 +34,7 @@ impl Kafka {
             log.records.values_mut().for_each(Vec::clear);
             log.committed.clear();
         }
-        self.append(records);
+        self.add(records);
     }
 
     fn stands(&self, work: &Work, why: Why) -> String {
@@ -43,6 +43,18 @@ impl Kafka {
         assert_eq!(of.len(), 1, "{stalls:?}");
         assert!(of[0].partition.is_some(), "it waits alone: {stalls:?}");
         of[0].text.clone()
+    }
+}
+
+impl Work {
+    async fn finding(
+        kafka: Kafka,
+        settings: Settings,
+        tracking: Tracking,
+        time: Duration,
+        found: Found,
+    ) -> Self {
+        Self::with(kafka, settings, (tracking, OnStoreFailure::Block), time, found).await
     }
 }
 
@@ -56,7 +68,7 @@ async fn passed(tracking: Tracking) -> (Kafka, Work, Found) {
         store: None,
         begun: found.begun.clone(),
     };
-    let work = Work::on(kafka.clone(), settings(), tracking, SOON, found).await;
+    let work = Work::finding(kafka.clone(), settings(), tracking, SOON, found).await;
     work.stop().await;
     assert_eq!((kafka.committed(0), kafka.committed(1)), (3, 3));
     (kafka, work, again)
@@ -72,14 +84,14 @@ fn a_group_whose_offsets_are_gone_waits_and_goes_on_where_it_is_told() {
                 if tracking == Tracking::Reliable {
                     found.begun = Begun::forgetful();
                 }
-                kafka.append([(0, "new")]);
+                kafka.add([(0, "new")]);
                 kafka.forget([0, 1]);
                 kafka.reset(1, 3);
                 let settings = Settings {
                     initial_offset,
                     ..settings()
                 };
-                let work = Work::on(kafka.clone(), settings, tracking, SOON, found).await;
+                let work = Work::finding(kafka.clone(), settings, tracking, SOON, found).await;
                 let text = kafka.stands(&work, Why::Start);
                 assert!(
                     text.contains("--topic orders:0 --reset-offsets --to-offset 3"),
@@ -147,14 +159,14 @@ fn a_new_group_begins_where_it_is_configured_to() {
 fn a_partition_without_offset_waits_alone_until_the_store_answers() {
     paused(async {
         let (kafka, ..) = passed(Tracking::None).await;
-        kafka.append([(0, "new")]);
+        kafka.add([(0, "new")]);
         kafka.forget([1]);
         let store = Scripted::new(Act::Fail(tracker_api::ErrorKind::Unavailable));
         let found = Found {
             store: Some(store.clone()),
             ..Found::default()
         };
-        let work = Work::on(kafka.clone(), settings(), Tracking::Lightweight, SOON, found).await;
+        let work = Work::finding(kafka.clone(), settings(), Tracking::Lightweight, SOON, found).await;
         assert_eq!(
             (kafka.committed(0), kafka.committed(1)),
             (4, -1),
@@ -186,8 +198,8 @@ fn what_came_while_a_new_group_waited_for_the_store_is_not_passed_over() {
             initial_offset: InitialOffset::Latest,
             ..settings()
         };
-        Work::on(kafka.clone(), settings, Tracking::Lightweight, SOON, found).await;
-        kafka.append([(0, "new")]);
+        Work::finding(kafka.clone(), settings, Tracking::Lightweight, SOON, found).await;
+        kafka.add([(0, "new")]);
         store.then(Act::Answer);
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert_eq!(kafka.sent("enriched"), ["new"]);
@@ -204,7 +216,7 @@ fn a_partition_that_appears_later_is_read_from_its_start_also_with_latest() {
         };
         let work = Work::of(kafka.clone(), settings, Tracking::Reliable, SOON).await;
         assert_eq!(work.kafka.note(0).term, 1);
-        kafka.append([(2, "c"), (3, "d"), (3, "e")]);
+        kafka.add([(2, "c"), (3, "d"), (3, "e")]);
         tokio::time::sleep(SOON).await;
         assert_eq!(kafka.sent("enriched"), ["c", "d", "e"]);
     });
@@ -261,7 +273,7 @@ fn a_group_that_stood_still_while_its_topic_was_made_again_begins_at_the_new_log
     paused(async {
         let (kafka, _, found) = passed(Tracking::Reliable).await;
         kafka.0.lock().unwrap().topic = Some(ONE.into());
-        let work = Work::on(kafka.clone(), settings(), Tracking::Reliable, SOON, found).await;
+        let work = Work::finding(kafka.clone(), settings(), Tracking::Reliable, SOON, found).await;
         work.stop().await;
         let found = Found {
             tracker: work.tracker.clone(),
@@ -273,7 +285,7 @@ fn a_group_that_stood_still_while_its_topic_was_made_again_begins_at_the_new_log
             initial_offset: InitialOffset::Latest,
             ..settings()
         };
-        Work::on(kafka.clone(), settings, Tracking::Reliable, SOON, found).await;
+        Work::finding(kafka.clone(), settings, Tracking::Reliable, SOON, found).await;
         assert_eq!(kafka.sent("enriched")[6..], ["x", "y"]);
     });
 }
@@ -290,7 +302,7 @@ fn an_offset_that_vanishes_while_the_lane_runs_is_noticed_and_asked_for() {
             text.contains("--topic orders:0 --reset-offsets --to-offset 2"),
             "{text}"
         );
-        kafka.append([(0, "new"), (1, "new")]);
+        kafka.add([(0, "new"), (1, "new")]);
         tokio::time::sleep(SOON).await;
         assert_eq!((kafka.committed(0), kafka.committed(1)), (-1, 2));
     });
@@ -303,10 +315,10 @@ fn a_store_that_comes_back_older_leaves_a_gap_a_word_and_a_number() {
             let kafka = Kafka::with([(0, "bad"), (0, "a")]);
             let mut work = Work::of(kafka.clone(), skipping(), Tracking::Reliable, SOON).await;
             let backup = work.tracker.backup();
-            kafka.append([(0, "bad"), (0, "bad"), (0, "b")]);
+            kafka.add([(0, "bad"), (0, "bad"), (0, "b")]);
             tokio::time::sleep(SOON).await;
             // What was confirmed is committed with the next attempt.
-            kafka.append([(0, "c")]);
+            kafka.add([(0, "c")]);
             tokio::time::sleep(SOON).await;
             assert_eq!(work.entries(Outcome::Failed).await.len(), 3);
             assert_eq!(kafka.note(0).told, 5);
@@ -317,10 +329,10 @@ fn a_store_that_comes_back_older_leaves_a_gap_a_word_and_a_number() {
                     tracker: work.tracker.clone(),
                     ..Found::default()
                 };
-                work = Work::on(kafka.clone(), skipping(), Tracking::Reliable, SOON, found).await;
+                work = Work::finding(kafka.clone(), skipping(), Tracking::Reliable, SOON, found).await;
             }
             tokio::time::sleep(Duration::from_secs(120)).await;
-            kafka.append([(0, "d")]);
+            kafka.add([(0, "d")]);
             tokio::time::sleep(SOON).await;
             let told = if running { 6 } else { 5 };
             let gaps: Vec<_> = kafka.note(0).gaps.iter().cloned().collect();
