@@ -24,7 +24,7 @@ use crate::{
 /// How long to wait before terms are tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How long one partition that cannot begin waits, at most: the others do not wait for it.
-const MOST_WAIT: Duration = Duration::from_secs(10);
+const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// A partition, where its term begins and the note that says so.
 struct Term {

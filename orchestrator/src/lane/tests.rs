@@ -768,7 +768,7 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
         let work = Work::on(kafka, settings(), told, on, Duration::from_secs(20)).await;
         assert_eq!(work.kafka.sent("enriched").len(), 0, "no answer is not a no");
         store.then(Act::Answer);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
         assert_eq!(work.kafka.committed(0), 1);
         store.then(Act::Fail(Unavailable));
         work.kafka.append(0, "b");

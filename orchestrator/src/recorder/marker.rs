@@ -214,6 +214,10 @@ mod tests {
         assert_eq!(held.len(), 19);
         let rows = store.inner.progress().await.unwrap();
         assert_eq!(rows.len(), 1, "the other partition's row is written");
+        let Some(Feedback::Told { partition, .. }) = heard.recv().await else {
+            panic!("its progress is told");
+        };
+        assert_eq!(partition.number, 2, "of the row that was written alone");
         let Some(Feedback::Confirmed { closed, unknown, .. }) = heard.recv().await else {
             panic!("the attempt is confirmed");
         };
