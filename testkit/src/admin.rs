@@ -96,7 +96,7 @@ pub fn add_partitions(bootstrap: &str, name: &str, partitions: usize) -> Result<
 /// Waits until a group has no members: a static one stays for its session's time.
 pub fn wait_until_empty(bootstrap: &str, group: &str, patience: Duration) -> Result<()> {
     let seen: BaseConsumer = client(bootstrap).create()?;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while begun.elapsed() < patience {
         let list = seen.fetch_group_list(Some(group), PATIENCE)?;
         if list.groups().iter().all(|g| g.members().is_empty()) {

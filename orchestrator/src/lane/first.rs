@@ -134,14 +134,14 @@ impl Evidence {
         if let Some(committed) = self.known.get(&partition.number) {
             return First::Lost(Some(*committed));
         }
+        if self.counted().is_some_and(|count| partition.number >= count) {
+            return First::LogStart;
+        }
         if !self.known.keys().all(|number| stands(*number)) {
             return First::Lost(None);
         }
         if self.notes().next().is_none() {
             return First::Initial;
-        }
-        if self.counted().is_some_and(|count| partition.number >= count) {
-            return First::LogStart;
         }
         // Lanes that start together commit their first positions one after another: the group is still new while every
         // position that there is belongs to a first term.
@@ -297,6 +297,10 @@ mod tests {
         }
         let lost = first(Some(note(1, 1, Some(ONE))), &[row(1, 9, 150)], none());
         assert_eq!(lost, First::Lost(Some(150)), "its offset was there once");
+        // That another one's offset is lost is no reason to wait.
+        let group = vec![at(0, Some((7, note(2, 1, Some(ONE))))), at(1, None), at(2, None)];
+        let evidence = Evidence::of(group, Topic::default(), &[row(2, 9, 3)], none());
+        assert_eq!(evidence.first(&partition(1)), First::LogStart);
         // Two partitions came; the note of the first that began does not make the second an old one.
         let group = vec![
             at(0, Some((7, note(1, 1, Some(ONE))))),
