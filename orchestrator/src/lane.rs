@@ -11,6 +11,7 @@ mod batch;
 mod commit;
 mod dead_letter;
 mod feed;
+mod first;
 mod headers;
 mod letters;
 mod observer;
@@ -22,6 +23,7 @@ mod refused;
 mod said;
 mod settings;
 pub(crate) mod stalls;
+mod topic;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -29,21 +31,24 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracker_api::{Decision, Partition};
 
-pub(crate) use self::{
-    observer::Observer,
-    settings::{Backoff, Settings},
-};
 use self::{
+    assign::Waiting,
     pace::Pace,
     partition::{Owned, State},
     pool::Pool,
     said::Said,
     stalls::{Stalls, Why},
 };
+pub(crate) use self::{
+    observer::Observer,
+    settings::{Backoff, Settings},
+};
 use crate::{
+    begun::Begun,
     clock::{AttemptIds, Clock},
-    kafka::{self, Aborted, Attempt, Committed, ErrorKind, Session, Settled},
+    kafka::{self, Aborted, Attempt, Committed, ErrorKind, Session, Settled, Topic},
     mutant::{self, Mutant},
+    note::MOST_GAPS,
     recorder::{Feedback, Recorder},
     transform::Transform,
 };
@@ -87,6 +92,7 @@ pub(crate) struct Parts<S, T> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) begun: Arc<Begun>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -98,12 +104,22 @@ pub(crate) struct Lane<S, T> {
     settings: Arc<Settings>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
+    begun: Arc<Begun>,
     stop: CancellationToken,
     ids: AttemptIds,
     /// Partitions whose term is ours.
     owned: BTreeMap<Partition, Owned>,
     /// Partitions that wait for their term; `true`: newly assigned, to be started; `false`: to be rewound.
     assigned: BTreeMap<Partition, bool>,
+    /// Those of them that cannot begin yet, until they are tried again.
+    waiting: BTreeMap<Partition, Waiting>,
+    /// The source, as it was last seen, and when.
+    topic: Topic,
+    looked: Instant,
+    /// A fetch was refused: look again soon.
+    suspicious: bool,
+    /// Up to where the store has confirmed partitions that begin anew, with the era.
+    told: BTreeMap<Partition, (u64, i64)>,
     /// Eras that the store knows and Kafka's notes do not.
     later_eras: BTreeMap<Partition, u64>,
     /// Whether the group waits for an answer to an assignment.
@@ -143,6 +159,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             settings,
             clock,
             observer,
+            begun,
             stop,
         } = parts;
         let (now, delay) = (Instant::now(), *settings.delay.start());
@@ -157,10 +174,16 @@ impl<S: Session, T: Transform> Lane<S, T> {
             stalls: Stalls::new(observer.clone()),
             letters: letters::Letters::default(),
             observer,
+            begun,
             stop,
             ids: AttemptIds::default(),
             owned: BTreeMap::new(),
             assigned: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            topic: Topic::default(),
+            looked: now,
+            suspicious: false,
+            told: BTreeMap::new(),
             later_eras: BTreeMap::new(),
             unanswered: false,
             terms_after: now,
@@ -178,6 +201,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     /// Runs until told to stop, then flushes what the tracker is owed and leaves the group, within `deadline`.
     pub(crate) async fn run(mut self, deadline: Duration) -> Result<(), Error> {
         let ended = self.work().await;
+        self.remember(std::iter::empty());
         self.owned.clear();
         let until = Instant::now() + deadline;
         if tokio::time::timeout(deadline / 2, self.recorder.flush())
@@ -203,7 +227,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if self.batch_after <= Instant::now() && self.ready() > 0 {
                 self.batch().await?;
             }
-            self.look_after().await;
+            self.look_after().await?;
         }
         Ok(())
     }
@@ -262,6 +286,34 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         owned.confirm(&attempts, &closed, &unknown);
                     }
                 }
+                Feedback::Told {
+                    partition,
+                    era,
+                    committed,
+                } => {
+                    let owned = self.owned.get_mut(&partition).filter(|o| o.era == era);
+                    if let Some(owned) = owned {
+                        owned.told = committed.max(owned.told);
+                    }
+                }
+                Feedback::Lacks { partition, era, gap } => {
+                    let owned = self.owned.get_mut(&partition).filter(|o| o.era == era);
+                    let new =
+                        |o: &&mut Owned| !o.gaps.iter().any(|g| g.start <= gap.start && gap.end <= g.end);
+                    if let Some(owned) = owned.filter(new) {
+                        let offsets = u64::try_from(gap.end - gap.start).unwrap_or(0);
+                        tracing::warn!(%partition, ?gap, "the store came back older than what it had confirmed: nobody can tell what became of these offsets");
+                        self.observer.store_behind(offsets);
+                        owned.gaps.add(gap);
+                        owned.gaps.bound(MOST_GAPS);
+                    }
+                }
+                Feedback::Behind { partition, era } => {
+                    if self.owned.get(&partition).is_some_and(|o| o.era == era) {
+                        tracing::warn!(%partition, "the store knows less than it had confirmed: the partition begins a new term");
+                        self.restart(&partition);
+                    }
+                }
                 Feedback::Outdated { partition, era } => self.later_era(&partition, era),
                 Feedback::Decided {
                     id,
@@ -304,7 +356,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     /// What is done now and then: asking about blocking records, settling what lies below C(p).
-    async fn look_after(&mut self) {
+    async fn look_after(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         if now.duration_since(self.asked) >= ASK {
             self.asked = now;
@@ -321,10 +373,19 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         if now.duration_since(self.settled) >= SETTLE {
             self.settled = now;
+            self.look_at_topic().await;
+            self.look_back().await?;
             for (partition, owned) in &self.owned {
                 self.recorder.settle(owned.position(partition));
             }
+            let told = self.owned.iter().filter(|(_, o)| o.told > o.began);
+            self.recorder
+                .check(told.map(|(p, o)| (p.clone(), o.era, o.told)).collect());
+        } else if self.suspicious && now.duration_since(self.looked) >= ASK {
+            self.look_at_topic().await;
+            self.look_back().await?;
         }
+        Ok(())
     }
 }
 

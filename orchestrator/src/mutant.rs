@@ -49,6 +49,14 @@ pub(crate) enum Mutant {
     RefusedWithoutBlock,
     /// What was not acknowledged in time is sent again as it was.
     LateWithoutShrinking,
+    /// A group without offsets is new, whatever the store and the data directory know.
+    VacuousFirstStart,
+    /// A store that does not answer has never seen a partition.
+    NoAnswerIsNeverSeen,
+    /// Nobody looks at what the store had confirmed.
+    ToldIgnored,
+    /// A topic of the same name is the same topic.
+    TopicIdIgnored,
 }
 
 /// Whether the loop is to be wrong in this way.

@@ -3,7 +3,7 @@
 //! It says what the store has not confirmed yet, so that whoever owns the partition next can settle it. Anybody with
 //! write access to the group can set it, so what is read back is untrusted: what is not exactly ours is *no note*.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use tracker_api::{AttemptId, Gaps};
 use uuid::Uuid;
@@ -43,6 +43,13 @@ pub(crate) struct Note {
     pub(crate) store: u32,
     /// What this era committed below it was told to another store.
     pub(crate) since: i64,
+    /// How many partitions the topic had when the group began on it: a partition of a number at or above this came later.
+    /// 0: the topic was made again after that, so all of it came later. None: unknown, as older versions wrote no such thing.
+    pub(crate) partitions: Option<i32>,
+    /// The topic's id, as [`kafka::Topic`](crate::kafka::Topic) has it; none: unknown.
+    pub(crate) topic: Option<Arc<str>>,
+    /// Up to where `store` has confirmed the progress of this era, at least. A store that says less came back older.
+    pub(crate) told: i64,
 }
 
 impl Note {
@@ -101,10 +108,19 @@ pub(crate) fn read_outcome(attempt: &Attempt, positions: &[Position]) -> Reading
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = if self.passed { "p" } else { "-" };
+        let partitions = self.partitions.map_or("-".to_owned(), |count| count.to_string());
         write!(
             f,
-            "v1;{};{passed};{};{};{};{:08x};{};",
-            self.attempt, self.era, self.term, self.began, self.store, self.since
+            "v2;{};{passed};{};{};{};{:08x};{};{};{};{};",
+            self.attempt,
+            self.era,
+            self.term,
+            self.began,
+            self.store,
+            self.since,
+            partitions,
+            self.topic.as_deref().unwrap_or("-"),
+            self.told
         )?;
         for (i, attempt) in self.unconfirmed.iter().enumerate() {
             write!(f, "{}{attempt}", if i == 0 { "" } else { "," })?;
@@ -130,7 +146,7 @@ impl FromStr for Note {
         }
         let fields: Vec<&str> = text.split(';').collect();
         let [
-            "v1",
+            version,
             attempt,
             passed,
             era,
@@ -138,15 +154,26 @@ impl FromStr for Note {
             began,
             store,
             since,
-            unconfirmed,
-            gaps,
-        ] = fields[..]
+            rest @ ..,
+        ] = &fields[..]
         else {
             return Err(NotOurs);
         };
+        let (partitions, topic, told, unconfirmed, gaps) = match (*version, rest) {
+            ("v2", [partitions, topic, told, unconfirmed, gaps]) => (
+                count(partitions)?,
+                topic_id(topic)?,
+                offset(told)?,
+                unconfirmed,
+                gaps,
+            ),
+            // Of an older version of ours, which promised nothing of the three: the least that can be said.
+            ("v1", [unconfirmed, gaps]) => (None, None, 0, unconfirmed, gaps),
+            _ => return Err(NotOurs),
+        };
         let unconfirmed = list(unconfirmed).map(attempt_id).collect::<Result<Vec<_>, _>>()?;
         let ranges = list(gaps).map(range).collect::<Result<Vec<_>, _>>()?;
-        let passed = match passed {
+        let passed = match *passed {
             "p" => true,
             "-" => false,
             _ => return Err(NotOurs),
@@ -164,6 +191,9 @@ impl FromStr for Note {
             began: offset(began)?,
             store: mark(store)?,
             since: offset(since)?,
+            partitions,
+            topic,
+            told,
         })
     }
 }
@@ -198,6 +228,22 @@ fn digits(text: &str) -> Result<&str, NotOurs> {
         .ok_or(NotOurs)
 }
 
+fn count(text: &str) -> Result<Option<i32>, NotOurs> {
+    match text {
+        "-" => Ok(None),
+        text => i32::try_from(offset(text)?).map(Some).map_err(|_| NotOurs),
+    }
+}
+
+fn topic_id(text: &str) -> Result<Option<Arc<str>>, NotOurs> {
+    let is_digit = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    match text {
+        "-" => Ok(None),
+        id if id.len() == 22 && id.bytes().all(is_digit) => Ok(Some(id.into())),
+        _ => Err(NotOurs),
+    }
+}
+
 fn mark(text: &str) -> Result<u32, NotOurs> {
     let fits = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
     u32::from_str_radix(text, 16).ok().filter(|_| fits).ok_or(NotOurs)
@@ -228,7 +274,25 @@ mod tests {
             began: i64::MAX - 1,
             store: 0xfeed_beef,
             since: i64::MAX - 2,
+            partitions: Some(i32::MAX),
+            topic: Some("ivMBYlx7TZ6gESIzRFVmdw".into()),
+            told: i64::MAX - 3,
         }
+    }
+
+    #[test]
+    fn a_note_of_the_version_before_is_read_and_promises_nothing_new() {
+        let note = note(1, 1);
+        let text = note.to_string();
+        let fields: Vec<&str> = text.split(';').collect();
+        let old = format!("v1;{};{}", fields[1..8].join(";"), fields[11..].join(";"));
+        let expected = Note {
+            partitions: None,
+            topic: None,
+            told: 0,
+            ..note
+        };
+        assert_eq!(old.parse(), Ok(expected));
     }
 
     #[test]
@@ -257,7 +321,11 @@ mod tests {
         for bad in [
             String::new(),
             "hello".into(),
-            good.replace("v1", "v2"),
+            good.replace("v2", "v1"),
+            good.replace("v2", "v3"),
+            good.replace("ivMBYlx7TZ6gESIzRFVmdw", "ivMBYlx7TZ6gESIzRFVmd"),
+            good.replace("ivMBYlx7TZ6gESIzRFVmdw", "ivMBYlx7TZ6gESIzRFVm=="),
+            good.replace(&format!(";{};", i32::MAX), ";-1;"),
             good.replace(";p;", ";x;"),
             good.replace(&format!(";{};", i64::MAX - 1), ";-1;"),
             note(16, 0).to_string().replace(";-;", ";p;"),

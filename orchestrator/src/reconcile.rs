@@ -237,6 +237,9 @@ mod tests {
             began: 0,
             store: 7,
             since: 10,
+            partitions: None,
+            topic: None,
+            told: 0,
         };
         let position = Position {
             partition: partition(),

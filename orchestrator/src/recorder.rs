@@ -17,7 +17,9 @@ use std::{
 };
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
-use tracker_api::{Captured, DynTracker, Entry, Outcome, Partition, RecordId, Result, Timestamp, Version};
+use tracker_api::{
+    Captured, DynTracker, Entry, Outcome, Partition, Progress, RecordId, Result, Timestamp, Version,
+};
 
 pub(crate) use self::{
     queue::{Kept, Mark},
@@ -345,19 +347,35 @@ impl Recorder {
         });
     }
 
-    /// The partition's era as the store knows it; none if it knows none or does not answer.
-    pub(crate) async fn known_era(self, partition: Partition) -> Option<u64> {
-        let store = self.store.clone()?;
-        let progress = self
-            .runtime
-            .spawn(async move { store.progress().await })
-            .await
-            .ok()?
-            .ok()?;
-        progress
-            .into_iter()
-            .find(|p| p.partition == partition)
-            .map(|p| p.era)
+    /// How far each partition has come, as the store knows it; nothing where nothing is tracked. `Err`: no answer, which
+    /// is not "nothing".
+    pub(crate) async fn rows(self) -> Result<Vec<Progress>> {
+        let Some(store) = self.store.clone() else {
+            return Ok(Vec::new());
+        };
+        let rows = self.runtime.spawn(async move { store.progress().await });
+        rows.await.unwrap_or_else(|join| Err(store::gone(join)))
+    }
+
+    /// Looks whether the store still knows what it had confirmed: of each partition and era, up to which offset. Answers
+    /// arrive as [`Feedback::Behind`].
+    pub(crate) fn check(&self, told: Vec<(Partition, u64, i64)>) {
+        let Some(store) = self.store.clone() else { return };
+        if told.is_empty() || mutant::active(Mutant::ToldIgnored) {
+            return;
+        }
+        let feedback = self.feedback.clone();
+        self.runtime.spawn(async move {
+            let Ok(rows) = store.progress().await else { return };
+            for (partition, era, told) in told {
+                let knows = |row: &Progress| {
+                    row.partition == partition && (row.era > era || row.era == era && row.committed >= told)
+                };
+                if !rows.iter().any(knows) {
+                    let _ = feedback.send(Feedback::Behind { partition, era });
+                }
+            }
+        });
     }
 
     /// Waits until everything handed to the marker is durable. Bound it with a deadline: the store may be down.

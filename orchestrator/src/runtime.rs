@@ -24,6 +24,7 @@ use self::{
     lanes::{Ended, Lanes},
 };
 use crate::{
+    begun::{self, Begun},
     clock::SystemClock,
     config::Settings,
     http::{self, Control, Health, Info, Phase},
@@ -286,6 +287,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         }));
     }
     let mark = mark::of_service(&registry, &settings, &data_dir).map_err(|e| Error::Config(e.to_string()))?;
+    let begun = Begun::load(data_dir.path(), &settings.group_id, &settings.source_topic).map_err(|e| {
+        let file = data_dir.path().join(begun::FILE);
+        Error::Config(format!(
+            "cannot read what the group has committed from {}: {e}. Restore it, or delete it if the store or Kafka knows the \
+             group's positions",
+            file.display()
+        ))
+    })?;
+    let begun = Arc::new(begun);
     let operations = match &store {
         None => Operations::none(),
         Some(store) => Operations::new(store.clone()).with_reconcile(reconciler(
@@ -316,6 +326,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         kafka,
         customizer,
         mark,
+        begun,
         store,
         fallback,
         stores: tokio::runtime::Handle::current(),

@@ -14,6 +14,8 @@ mod each_store;
 
 #[path = "end_to_end/atomic.rs"]
 mod atomic;
+#[path = "end_to_end/begin.rs"]
+mod begin;
 #[path = "end_to_end/destination.rs"]
 mod destination;
 #[path = "end_to_end/drain.rs"]

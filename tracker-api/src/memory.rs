@@ -209,6 +209,18 @@ impl MemoryTracker {
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What it holds now, for tests of a store that comes back older than it was.
+    #[doc(hidden)]
+    pub fn backup(&self) -> Model {
+        self.model().clone()
+    }
+
+    /// Holds what a backup holds, and nothing else.
+    #[doc(hidden)]
+    pub fn restore(&self, backup: Model) {
+        *self.model() = backup;
+    }
 }
 
 #[async_trait]

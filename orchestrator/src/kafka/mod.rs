@@ -42,7 +42,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tracker_api::{AttemptId, Header, Partition};
 
-use crate::transform::SourceRecord;
+use crate::{
+    mutant::{self, Mutant},
+    transform::SourceRecord,
+};
 
 /// What a producer sends at most in one record where nothing else is set: what a broker takes that nothing else was told
 /// (its `message.max.bytes`). The client's own default, 1 000 000, refuses records that every broker takes.
@@ -85,6 +88,24 @@ pub struct Position {
     pub note: Option<String>,
 }
 
+/// What a name stands for now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topic {
+    /// Kafka's id of it, as Kafka's tools write it: a topic that was deleted and made again has another. None if the broker
+    /// has no ids or does not tell: unknown, which differs from nothing.
+    pub id: Option<Arc<str>>,
+    /// How many partitions it has; 0 is unknown.
+    pub partitions: i32,
+}
+
+impl Topic {
+    /// Whether both ids are known and are not the same.
+    pub fn is_another(&self, id: Option<&str>) -> bool {
+        matches!((self.id.as_deref(), id), (Some(now), Some(then)) if now != then)
+            && !mutant::active(Mutant::TopicIdIgnored)
+    }
+}
+
 /// Reads what the group has committed. The lane and the commands each have one.
 #[allow(
     async_fn_in_trait,
@@ -94,6 +115,9 @@ pub trait Positions {
     /// C(p) of each partition, read with `isolation.level=read_committed`: while a transaction is pending the answer is
     /// a `Retriable` error, never an old offset. In the order asked.
     async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>>;
+
+    /// Which topic has this name now. An error says nothing about it: it is not there at the moment, or nobody answers.
+    async fn topic(&mut self, name: &str) -> Result<Topic>;
 
     /// All partitions of `topic`.
     async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>>;
@@ -151,7 +175,8 @@ pub struct Advance {
     pub start: Option<i64>,
     /// The note that stood there.
     pub start_note: Option<String>,
-    /// C(p) after it: at least `start`; equal only in an attempt that begins a term.
+    /// C(p) after it: at least `start`; equal only in an attempt that begins a term, and less only in one that begins an
+    /// era on a topic that was made again.
     pub next: i64,
     /// The note that is committed with it. Opaque to the session.
     pub note: String,

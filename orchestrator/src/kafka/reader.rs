@@ -9,12 +9,15 @@ use rdkafka::{
 use tracker_api::Partition;
 
 use super::{
-    ClientKind, Error, ErrorKind, KafkaCustomizer, Position, Positions, Result, Settings, consumer,
+    ClientKind, Error, ErrorKind, KafkaCustomizer, Position, Positions, Result, Settings, Topic, consumer,
     context::Context, native, verdict,
 };
 
 /// Long enough for a coordinator to be found, short enough for a lane to go on polling.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A lane asks this between two batches, and goes on without an answer.
+const BRIEF: Duration = Duration::from_secs(1);
 
 /// Reads what the group has committed, without being a member: for commands and the start-up probe.
 pub struct Reader {
@@ -54,6 +57,10 @@ impl Reader {
 impl Positions for Reader {
     async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
         committed(&self.base, of)
+    }
+
+    async fn topic(&mut self, name: &str) -> Result<Topic> {
+        topic(self.base.client(), name)
     }
 
     async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>> {
@@ -114,6 +121,41 @@ pub(super) fn committed<C: ConsumerContext>(
         .collect()
 }
 
+/// Which topic has this name now.
+pub(super) fn topic<C: ClientContext>(client: &Client<C>, name: &str) -> Result<Topic> {
+    match native::describe(client, name, BRIEF) {
+        Ok((id, count)) => Ok(Topic {
+            id: id.map(written),
+            partitions: i32::try_from(count).unwrap_or(i32::MAX),
+        }),
+        // An old broker, or one that lets us read and not describe: no id, which is not a fault.
+        Err(Code::UnsupportedFeature | Code::UnsupportedVersion | Code::TopicAuthorizationFailed) => {
+            Ok(Topic {
+                id: None,
+                partitions: i32::try_from(partitions(client, name)?.len()).unwrap_or(i32::MAX),
+            })
+        }
+        Err(code) => Err(verdict::of_code(
+            &format!("asking for the id of `{name}`"),
+            code,
+            "",
+        )),
+    }
+}
+
+/// An id as Kafka's tools write it: base64 for URLs, without padding.
+fn written(id: u128) -> std::sync::Arc<str> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let sixths = (0..22u32).map(|place| {
+        let bits = match 122u32.checked_sub(6 * place) {
+            Some(shift) => id >> shift,
+            None => id << 4,
+        };
+        char::from(DIGITS[usize::try_from(bits & 63).unwrap_or(0)])
+    });
+    sixths.collect::<String>().into()
+}
+
 /// All partitions of a topic.
 pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Vec<Partition>> {
     let what = format!("asking for the partitions of `{topic}`");
@@ -166,4 +208,19 @@ pub(super) fn bounds<C: ClientContext>(client: &Client<C>, of: &[Partition]) -> 
             Ok(low..high)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written;
+
+    #[test]
+    fn an_id_is_written_as_kafkas_tools_write_it() {
+        // What `kafka-topics.sh --describe` prints for these bytes.
+        let id = uuid::Uuid::from_bytes([
+            0x8a, 0xf3, 0x01, 0x62, 0x5c, 0x7b, 0x4d, 0x9e, 0xa0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,
+        ]);
+        assert_eq!(&*written(id.as_u128()), "ivMBYlx7TZ6gESIzRFVmdw");
+        assert_eq!(&*written(u128::MAX), "_____________________w");
+    }
 }

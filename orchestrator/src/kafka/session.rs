@@ -11,7 +11,7 @@ use tracker_api::Partition;
 
 use super::{
     Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Polled, Position, Positions,
-    Result, Session, Settings, Settled, Stats, consumer::Consumer, lane_producer::LaneProducer,
+    Result, Session, Settings, Settled, Stats, Topic, consumer::Consumer, lane_producer::LaneProducer,
     limits::Limits, native, reader, transact,
 };
 
@@ -114,6 +114,10 @@ fn check_version() -> Result<()> {
 impl Positions for KafkaSession {
     async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
         reader::committed(self.consumer.base(), of)
+    }
+
+    async fn topic(&mut self, name: &str) -> Result<Topic> {
+        reader::topic(self.consumer.client(), name)
     }
 
     async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>> {

@@ -40,6 +40,10 @@ pub(super) struct Plan {
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Transacts a plan, and takes up its end.
     pub(super) async fn commit(&mut self, plan: Plan) -> Result<(), Error> {
+        if !self.is_fresh(plan.counts.keys()).await {
+            self.void(&plan);
+            return Ok(());
+        }
         let (attempt, sources, gaps) = self.compose(&plan);
         if mutant::active(Mutant::SwapAfterSuccess) {
             let early = self.owned.iter().flat_map(|(p, o)| {

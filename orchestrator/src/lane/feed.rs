@@ -128,6 +128,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     fn absorb(&mut self, polled: Polled) {
         for error in &polled.errors {
             tracing::warn!(%error, "Kafka reports a fault");
+            self.suspicious |= error.kind == ErrorKind::Refused;
         }
         let buffer = Arc::new(polled.records);
         for (index, record) in buffer.iter().enumerate() {
@@ -150,6 +151,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     self.terms_after = Instant::now();
                     for partition in partitions {
                         self.owned.remove(&partition);
+                        self.waiting.remove(&partition);
                         self.assigned.insert(partition, true);
                     }
                 }
@@ -169,12 +171,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
     pub(super) fn drop_partition(&mut self, partition: &Partition) {
         self.owned.remove(partition);
         self.assigned.remove(partition);
+        self.waiting.remove(partition);
+        self.told.remove(partition);
         self.stalls.moved(partition);
     }
 
     /// Drops a partition's batch although it is still ours: its term begins anew, and the consumer goes back to C(p).
     pub(super) fn restart(&mut self, partition: &Partition) {
-        if self.owned.remove(partition).is_some() {
+        if let Some(owned) = self.owned.remove(partition) {
+            self.told.insert(partition.clone(), (owned.era, owned.told));
             self.assigned.insert(partition.clone(), false);
         }
     }

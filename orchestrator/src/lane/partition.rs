@@ -1,6 +1,6 @@
 //! What a lane holds of one partition, between the poll and the commit.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
@@ -117,6 +117,10 @@ pub(super) struct Owned {
     /// See [`Note::store`] and [`Note::since`].
     pub(super) store: u32,
     pub(super) since: i64,
+    /// See [`Note::partitions`], [`Note::topic`] and [`Note::told`].
+    pub(super) partitions: Option<i32>,
+    pub(super) topic: Option<Arc<str>>,
+    pub(super) told: i64,
     pub(super) failed: u64,
     pub(super) succeeded: u64,
     pub(super) work: VecDeque<Work>,
@@ -153,6 +157,9 @@ impl Owned {
             began: note.began,
             store: note.store,
             since: note.since,
+            partitions: note.partitions,
+            topic: note.topic.clone(),
+            told: note.told,
             failed: 0,
             succeeded: 0,
             work: VecDeque::new(),
@@ -268,6 +275,9 @@ impl Owned {
             began: self.began,
             store: self.store,
             since: self.since,
+            partitions: self.partitions,
+            topic: self.topic.clone(),
+            told: self.told,
         };
         Advance {
             partition: partition.clone(),

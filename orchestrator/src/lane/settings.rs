@@ -7,7 +7,9 @@ use crate::config::{DeadLetterHeaders, FailureMode, InitialOffset};
 /// What a lane was told by the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// The group and its brokers, for what an operator is told to type.
     pub(crate) group: Arc<str>,
+    pub(crate) bootstrap: Arc<str>,
     pub(crate) source: Arc<str>,
     pub(crate) target: Arc<str>,
     /// Topics that the transform names before it sees a record.

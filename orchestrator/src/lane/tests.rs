@@ -18,9 +18,10 @@ use std::future::Future;
 
 use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
+    begun::Begun,
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
-    kafka::{Membership, Polled, Position, Positions, Refused, Result, What},
+    kafka::{Membership, Polled, Position, Positions, Refused, Result, Topic, What},
     note::Note,
     recorder,
     telemetry::Counts,
@@ -28,10 +29,12 @@ use crate::{
 };
 
 mod keys;
+mod start;
 
 pub(crate) fn settings() -> Settings {
     Settings {
         group: "group".into(),
+        bootstrap: "b:9092".into(),
         source: "orders".into(),
         target: "enriched".into(),
         declared: BTreeSet::new(),
@@ -59,6 +62,8 @@ struct Log {
     records: BTreeMap<Partition, Vec<SourceRecord>>,
     committed: BTreeMap<Partition, (i64, String)>,
     attempts: Vec<Attempt>,
+    /// The id of `orders`.
+    topic: Option<Arc<str>>,
     /// A target topic that the broker refuses.
     refuses: Option<&'static str>,
     /// A value that the broker refuses in the target topic.
@@ -77,10 +82,14 @@ struct Kafka(Arc<Mutex<Log>>);
 impl Kafka {
     fn with(records: impl IntoIterator<Item = (i32, &'static str)>) -> Self {
         let kafka = Self::default();
-        for (number, value) in records {
-            kafka.append(number, value);
-        }
+        kafka.add(records);
         kafka
+    }
+
+    fn add(&self, records: impl IntoIterator<Item = (i32, &'static str)>) {
+        for (number, value) in records {
+            self.append(number, value);
+        }
     }
 
     fn append(&self, number: i32, value: &'static str) {
@@ -140,17 +149,19 @@ struct Member {
     kafka: Kafka,
     at: BTreeMap<Partition, usize>,
     held: BTreeSet<Partition>,
-    joined: bool,
+    /// What it was given.
+    joined: BTreeSet<Partition>,
 }
 
 impl Member {
     fn take(&mut self, max: usize) -> Polled {
         let mut polled = Polled::default();
         let log = self.kafka.0.lock().unwrap();
-        if !self.joined {
-            self.joined = true;
-            let all = log.records.keys().cloned().collect();
-            polled.membership.push(Membership::Assigned(all));
+        let ours: BTreeSet<_> = log.records.keys().cloned().collect();
+        if self.joined != ours {
+            let new = ours.difference(&self.joined).cloned().collect();
+            polled.membership.push(Membership::Assigned(new));
+            self.joined = ours;
             return polled;
         }
         for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
@@ -176,6 +187,14 @@ impl Positions for Member {
             }
         };
         Ok(of.iter().map(position).collect())
+    }
+
+    async fn topic(&mut self, _: &str) -> Result<Topic> {
+        let log = self.kafka.0.lock().unwrap();
+        Ok(Topic {
+            id: log.topic.clone(),
+            partitions: i32::try_from(log.records.len()).unwrap(),
+        })
     }
 
     async fn partitions(&mut self, _: &str) -> Result<Vec<Partition>> {
@@ -303,6 +322,7 @@ impl Transform for Arc<Fates> {
 pub(super) struct Seen {
     counts: Mutex<Counts>,
     stalls: Mutex<Vec<Stall>>,
+    behind: AtomicUsize,
 }
 
 impl Seen {
@@ -332,6 +352,9 @@ impl Observer for Seen {
     }
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
+    fn store_behind(&self, offsets: u64) {
+        self.behind.fetch_add(usize::try_from(offsets).unwrap(), Relaxed);
+    }
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
@@ -346,33 +369,58 @@ struct Work {
     stop: CancellationToken,
 }
 
+/// What a lane finds when it starts.
+struct Found {
+    tracker: MemoryTracker,
+    /// In place of the tracker.
+    store: Option<tracker_api::DynTracker>,
+    begun: Arc<Begun>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            tracker: MemoryTracker::default(),
+            store: None,
+            begun: Begun::forgetful(),
+        }
+    }
+}
+
 impl Work {
     /// Starts a lane and lets it run for `time`.
     async fn of(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration) -> Self {
-        let tracker = MemoryTracker::default();
-        let store = Arc::new(tracker.clone());
-        Self::on(
-            kafka,
-            settings,
-            (tracking, OnStoreFailure::Block),
-            (tracker, store),
-            time,
-        )
-        .await
+        let block = (tracking, OnStoreFailure::Block);
+        Self::with(kafka, settings, block, time, Found::default()).await
     }
 
     /// The same on `store`, which stands before `tracker`; what has succeeded is not produced again.
     async fn on(
         kafka: Kafka,
         settings: Settings,
-        (tracking, on_store_failure): (Tracking, OnStoreFailure),
+        tracking: (Tracking, OnStoreFailure),
         (tracker, store): (MemoryTracker, tracker_api::DynTracker),
         time: Duration,
+    ) -> Self {
+        let found = Found {
+            tracker,
+            store: Some(store),
+            ..Found::default()
+        };
+        Self::with(kafka, settings, tracking, time, found).await
+    }
+
+    async fn with(
+        kafka: Kafka,
+        settings: Settings,
+        (tracking, on_store_failure): (Tracking, OnStoreFailure),
+        time: Duration,
+        found: Found,
     ) -> Self {
         let work = Self {
             kafka: kafka.clone(),
             fates: Arc::default(),
-            tracker,
+            tracker: found.tracker,
             seen: Arc::default(),
             stop: CancellationToken::new(),
         };
@@ -386,8 +434,9 @@ impl Work {
             store_mark: 0,
             skip_succeeded: true,
         };
-        let (recorder, feedback) =
-            Recorder::new(told, Some(store), None, runtime.clone(), Arc::new(SystemClock));
+        let tracker = Arc::new(work.tracker.clone()) as tracker_api::DynTracker;
+        let store = Some(found.store.unwrap_or(tracker));
+        let (recorder, feedback) = Recorder::new(told, store, None, runtime.clone(), Arc::new(SystemClock));
         let bounds = PoolSettings {
             concurrency: 64,
             timeout: Duration::from_secs(30),
@@ -398,7 +447,7 @@ impl Work {
                 kafka,
                 at: BTreeMap::new(),
                 held: BTreeSet::new(),
-                joined: false,
+                joined: BTreeSet::new(),
             },
             pool: Arc::new(Pool::new(Arc::new(work.fates.clone()), runtime, bounds)),
             recorder,
@@ -406,6 +455,7 @@ impl Work {
             settings: Arc::new(settings),
             clock: Arc::new(SystemClock),
             observer: work.seen.clone(),
+            begun: found.begun,
             stop: work.stop.clone(),
         });
         let local = tokio::task::LocalSet::new();
@@ -413,6 +463,12 @@ impl Work {
         tokio::task::spawn_local(local);
         tokio::time::sleep(time).await;
         work
+    }
+
+    /// Stops the lane, and lets it end.
+    async fn stop(&self) {
+        self.stop.cancel();
+        tokio::time::sleep(Duration::from_secs(10)).await;
     }
 
     async fn entries(&self, outcome: Outcome) -> Vec<Entry> {
@@ -943,7 +999,7 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
         let work = Work::on(kafka, settings(), told, on, Duration::from_secs(20)).await;
         assert_eq!(work.kafka.sent("enriched").len(), 0, "no answer is not a no");
         store.then(Act::Answer);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
         assert_eq!(work.kafka.committed(0), 1);
         store.then(Act::Fail(Unavailable));
         work.kafka.append(0, "b");

@@ -31,7 +31,7 @@ pub(super) async fn run(
     while due.recv().await.is_some() {
         while let Some(mut taken) = queue.take() {
             let mut wait = FIRST_WAIT;
-            while let Err(error) = write(&store, &mut taken, &mut named).await {
+            while let Err(error) = write(&store, &mut taken, &feedback, &mut named).await {
                 if let Some(left_out) = said.due(()) {
                     let (entries, rows) = (taken.entries.len(), taken.progress.len());
                     tracing::warn!(%error, entries, rows, left_out, "the store does not take what commits made true; it is tried again until it does");
@@ -58,7 +58,12 @@ pub(super) async fn run(
 
 /// Writes what is left of `taken`, and takes out what is durable. What the store refuses by itself, or cannot read back,
 /// is put aside by name and stops nothing behind it: an outage is everybody's, such a row is its own.
-async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'static str>) -> Result<()> {
+async fn write(
+    store: &DynTracker,
+    taken: &mut Taken,
+    feedback: &mpsc::UnboundedSender<Feedback>,
+    named: &mut Repeated<&'static str>,
+) -> Result<()> {
     while !taken.entries.is_empty() {
         let size = taken.entries.len().min(store::SLICE);
         let mut odd = Vec::new();
@@ -73,7 +78,9 @@ async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'sta
     }
     match store::write_progress(&**store, &taken.progress).await {
         Err(error) if store::is_about_values(&error) => {}
-        Ok(()) => taken.progress.clear(),
+        Ok(()) => taken.progress.drain(..).for_each(|row| {
+            let _ = feedback.send(Feedback::told(row));
+        }),
         Err(error) => return Err(error),
     }
     for row in &taken.progress {
@@ -83,7 +90,10 @@ async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'sta
                     tracing::error!(partition = %row.partition, %error, left_out, "the store does not take how far this partition has come; it is told again with the next commit");
                 }
             }
-            written => written?,
+            written => {
+                written?;
+                let _ = feedback.send(Feedback::told(row.clone()));
+            }
         }
     }
     taken.progress.clear();
@@ -204,6 +214,10 @@ mod tests {
         assert_eq!(held.len(), 19);
         let rows = store.inner.progress().await.unwrap();
         assert_eq!(rows.len(), 1, "the other partition's row is written");
+        let Some(Feedback::Told { partition, .. }) = heard.recv().await else {
+            panic!("its progress is told");
+        };
+        assert_eq!(partition.number, 2, "of the row that was written alone");
         let Some(Feedback::Confirmed { closed, unknown, .. }) = heard.recv().await else {
             panic!("the attempt is confirmed");
         };

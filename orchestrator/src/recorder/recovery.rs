@@ -30,6 +30,8 @@ pub(crate) struct Recovery {
     pub(crate) began: i64,
     /// What was committed below it in this era was told to another store.
     pub(crate) since: i64,
+    /// Up to where this store has confirmed the era's progress: a row that says less is one that came back older.
+    pub(crate) told: i64,
     /// How far the partition has come, for a store that is told of it for the first time.
     pub(crate) progress: Progress,
 }
@@ -44,7 +46,7 @@ pub(super) async fn run(
     let mut wait = Duration::from_millis(100);
     let mut said = Repeated::every(SAID);
     loop {
-        match settle(&recovery, &*store, fallback.as_deref(), &*clock).await {
+        match settle(&recovery, &*store, fallback.as_deref(), &feedback, &*clock).await {
             Ok(Found::Closed(closed)) => {
                 let partition = recovery.position.partition;
                 let _ = feedback.send(Feedback::Confirmed {
@@ -83,6 +85,7 @@ async fn settle(
     recovery: &Recovery,
     store: &dyn FailureTracker,
     fallback: Option<&dyn FailureTracker>,
+    feedback: &mpsc::UnboundedSender<Feedback>,
     clock: &dyn Clock,
 ) -> Result<Found> {
     let committed = recovery.position.offset.unwrap_or(0);
@@ -96,17 +99,31 @@ async fn settle(
     if let Some(later) = row.filter(|row| row.era > progress.era) {
         return Ok(Found::LaterEra(later.era));
     }
-    let told = row.map_or(progress.floor, |row| row.floor);
-    if recovery.began < told {
+    let floor = row.map_or(progress.floor, |row| row.floor);
+    if recovery.began < floor {
         progress.floor = recovery.began;
-        progress.gaps.add(recovery.began..told);
+        progress.gaps.add(recovery.began..floor);
+    }
+    let knows = row.map_or(recovery.began, |row| row.committed);
+    // A note is untrusted: nothing was confirmed above C(p).
+    let told = recovery.told.min(committed);
+    if knows < told && !mutant::active(Mutant::ToldIgnored) {
+        progress.gaps.add(knows..told);
+        // The lane says so too, in the note and in all that it writes from now on.
+        let _ = feedback.send(Feedback::Lacks {
+            partition: progress.partition.clone(),
+            era: progress.era,
+            gap: knows..told,
+        });
     }
     if let Some(row) = row
         && row.committed < recovery.since
     {
         progress.gaps.add(row.committed..recovery.since);
     }
+    let told = Feedback::told(progress.clone());
     store::write_progress(store, &[progress]).await?;
+    let _ = feedback.send(told);
     if let Some(fallback) = fallback {
         let passing = [Outcome::Failing, Outcome::Failed];
         for page in pages(fallback, recovery, &passing, 0..i64::MAX).await? {

@@ -1,5 +1,7 @@
 //! What the lane and its recorder tell each other about an attempt.
 
+use std::ops::Range;
+
 use tracker_api::{AttemptId, Decision, Entry, Outcome, Partition, Progress, RecordId};
 
 /// What the store answered, for the lane to take up when it next looks.
@@ -13,6 +15,20 @@ pub(crate) enum Feedback {
         /// Of these the store did not take the failure: they lie in a gap.
         unknown: Vec<i64>,
     },
+    /// The store has confirmed the progress of this partition up to here.
+    Told {
+        partition: Partition,
+        era: u64,
+        committed: i64,
+    },
+    /// The store does not know any more what it had confirmed here.
+    Lacks {
+        partition: Partition,
+        era: u64,
+        gap: Range<i64>,
+    },
+    /// The store's row says less than the store had confirmed.
+    Behind { partition: Partition, era: u64 },
     /// The store knows a later era of this partition.
     Outdated { partition: Partition, era: u64 },
     /// An operator decided about a blocking record.
@@ -25,6 +41,15 @@ pub(crate) enum Feedback {
 }
 
 impl Feedback {
+    /// This row is durable.
+    pub(super) fn told(row: Progress) -> Self {
+        Self::Told {
+            partition: row.partition,
+            era: row.era,
+            committed: row.committed,
+        }
+    }
+
     /// The store does not hold the failures of these records: their offsets do not close, and become gaps if they are none.
     pub(super) fn except(&mut self, missing: &[(RecordId, Outcome)]) {
         let Self::Confirmed {

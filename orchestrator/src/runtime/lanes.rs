@@ -11,6 +11,7 @@ use tracker_api::DynTracker;
 
 use super::{Error, watch::Watch};
 use crate::{
+    begun::Begun,
     clock::Clock,
     config::Settings,
     http::Health,
@@ -39,6 +40,8 @@ pub(super) struct Shared<T> {
     pub(super) customizer: Option<Arc<dyn KafkaCustomizer>>,
     /// What notes call `store`.
     pub(super) mark: u32,
+    /// What the data directory knows of the group's positions.
+    pub(super) begun: Arc<Begun>,
     pub(super) store: Option<DynTracker>,
     pub(super) fallback: Option<DynTracker>,
     /// Where stores are called.
@@ -181,6 +184,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             settings: lane_settings.clone(),
             clock: shared.clock.clone(),
             observer: watch.clone(),
+            begun: shared.begun.clone(),
             stop: shared.stop.clone(),
         };
         let ended = Lane::new(parts).run(shared.deadline).await;
@@ -286,6 +290,7 @@ pub(super) fn lane_settings(
 ) -> lane::Settings {
     lane::Settings {
         group: settings.group_id.as_str().into(),
+        bootstrap: settings.bootstrap_servers.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         declared: declared.into_iter().collect(),

@@ -88,6 +88,10 @@ impl Observer for Watch {
         self.metrics.unknown(outcome);
     }
 
+    fn store_behind(&self, offsets: u64) {
+        self.metrics.store_behind(offsets);
+    }
+
     fn in_flight(&self, records: usize) {
         self.metrics.in_flight(records);
     }

@@ -129,6 +129,7 @@ fn shared(settings: Settings, stop: CancellationToken) -> (Shared<Drop>, mpsc::U
         transform: Arc::new(Drop),
         kafka: Arc::new(settings.clients(instance)),
         customizer: None,
+        begun: Begun::forgetful(),
         mark: 0,
         store: None,
         fallback: None,

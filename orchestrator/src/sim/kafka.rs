@@ -9,7 +9,7 @@ use tracker_api::{AttemptId, Partition};
 
 use super::group::{Group, Metadata, Refusal};
 use crate::{
-    kafka::{Position, Send},
+    kafka::{Position, Send, Topic},
     transform::SourceRecord,
 };
 
@@ -59,6 +59,8 @@ pub(super) struct Kafka {
     pub(super) producers: BTreeMap<String, Producer>,
     /// Our consumer group.
     pub(super) group: Group,
+    /// How often the source topic was made again.
+    pub(super) made: u32,
 }
 
 impl Kafka {
@@ -75,6 +77,15 @@ impl Kafka {
             committed: BTreeMap::new(),
             producers: BTreeMap::new(),
             group,
+            made: 0,
+        }
+    }
+
+    /// The source topic, as it is now.
+    pub(super) fn topic(&self) -> Topic {
+        Topic {
+            id: Some(format!("{:022}", self.made).into()),
+            partitions: i32::try_from(self.source.len()).unwrap_or(i32::MAX),
         }
     }
 

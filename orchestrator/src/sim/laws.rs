@@ -168,6 +168,11 @@ impl Laws {
         self.open.retain(|id, _| id.partition != *partition);
     }
 
+    /// Kafka has lost C(p) and its note: what the note alone knew is gone.
+    pub(super) fn forgets(&mut self, partition: &Partition) {
+        self.open.retain(|id, _| id.partition != *partition);
+    }
+
     /// A transaction is about to be applied.
     pub(super) fn at_commit(&mut self, kafka: &Kafka, open: &Open, stores: &Stores<'_>) {
         let attempt = open.attempt.to_string();

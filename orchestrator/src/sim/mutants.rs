@@ -232,6 +232,33 @@ fn an_era_below_the_one_that_the_store_knows_is_caught() {
     });
 }
 
+/// Kafka forgets offsets that the store knows.
+fn forgets(case: &mut Case) {
+    (case.resets, case.forgets, case.only) = (false, true, Some(8));
+    case.span = Duration::from_secs(40);
+}
+
+#[test]
+fn a_group_that_is_new_whatever_the_store_knows_is_caught() {
+    caught(
+        Mutant::VacuousFirstStart,
+        &["I5", "I1", "I2", "I7", "I1/I2"],
+        forgets,
+    );
+}
+
+#[test]
+fn a_store_without_an_answer_that_has_never_seen_a_partition_is_caught() {
+    caught(
+        Mutant::NoAnswerIsNeverSeen,
+        &["I5", "I1", "I2", "I7", "I1/I2"],
+        |case| {
+            forgets(case);
+            case.store_rate = 0.3;
+        },
+    );
+}
+
 /// One partition; a process that owns it, and a store in which a newer term than its own has written about record 1.
 fn superseded() -> Vec<String> {
     in_paused_time(async {

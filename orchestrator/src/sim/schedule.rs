@@ -67,6 +67,7 @@ impl Observer for Deaf {
     fn committed(&self, _: &Counts, _: Duration) {}
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
+    fn store_behind(&self, _: u64) {}
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
@@ -207,6 +208,7 @@ impl Run {
             settings: self.settings.clone(),
             clock,
             observer: Arc::new(Deaf),
+            begun: self.sim.begun[self.sim.slot(process)].clone(),
             stop: self.stop.clone(),
         });
         lane.run(Duration::from_secs(25)).await

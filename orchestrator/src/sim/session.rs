@@ -22,7 +22,7 @@ use crate::{
     config::Tracking,
     kafka::{
         Aborted, Attempt, Committed, Error, ErrorKind, Membership, Polled, Position, Positions, Result,
-        Session, Settled,
+        Session, Settled, Topic,
     },
     mutant::{self, Mutant},
     note::{self, Reading},
@@ -207,6 +207,13 @@ impl Positions for SimSession {
             .iter()
             .map(|p| world.kafka.position(p).ok_or_else(|| retriable("_TIMED_OUT")));
         read.collect()
+    }
+
+    async fn topic(&mut self, _: &str) -> Result<Topic> {
+        if self.step(Step::Read).await == Strike::Fail {
+            return Err(retriable("DescribeTopics"));
+        }
+        Ok(self.sim.world().kafka.topic())
     }
 
     async fn partitions(&mut self, _: &str) -> Result<Vec<Partition>> {

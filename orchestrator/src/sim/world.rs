@@ -23,7 +23,7 @@ use super::{
     kafka::{Fault, Kafka, Open},
     laws::{Laws, Stores},
 };
-use crate::clock::Clock;
+use crate::{begun::Begun, clock::Clock};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -84,6 +84,7 @@ pub(super) struct Sim {
     pub(super) store: MemoryTracker,
     /// Each slot has its own, which outlives its processes.
     pub(super) fallbacks: Vec<MemoryTracker>,
+    pub(super) begun: Vec<Arc<Begun>>,
 }
 
 impl fmt::Debug for Sim {
@@ -123,6 +124,7 @@ impl Sim {
             origin: Instant::now(),
             store: MemoryTracker::default(),
             fallbacks: (0..4).map(|_| MemoryTracker::default()).collect(),
+            begun: (0..4).map(|_| Begun::forgetful()).collect(),
         })
     }
 

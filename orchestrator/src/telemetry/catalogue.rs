@@ -101,6 +101,8 @@ catalogue! {
         "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],
         "Failures that the tracker did not keep: its queue was full for too long an outage, or the store did not take them";
+    STORE_BEHIND: Kind::Counter, "orch_store_behind_total", "offsets", ["lane"],
+        "Offsets that the store had confirmed and did not know any more: it came back older, or was emptied";
     TRACKER_CALLS: Kind::Counter, "orch_tracker_calls_total", "calls", ["operation", "outcome"],
         "Calls to the store by outcome; circuit_open and probe_busy were not sent";
     TRACKER_TIME: Kind::Histogram(CALLS), "orch_tracker_call_duration_seconds", "seconds", ["operation"],

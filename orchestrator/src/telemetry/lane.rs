@@ -11,8 +11,8 @@ use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
         LETTERS_OMITTED, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT,
-        RECORDS_SKIPPED, RECORDS_TIME, RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL,
-        TRANSFORMATION_TIME, UNKNOWN,
+        RECORDS_SKIPPED, RECORDS_TIME, RECYCLES, STALLED, STORE_BEHIND, TRACKER_LOST, TRANSACTION_TIME,
+        TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
     },
     classes::ERRORS,
 };
@@ -59,6 +59,7 @@ pub struct LaneMetrics {
     blocked: Gauge,
     last_progress: Gauge,
     lost: Counter,
+    behind: Counter,
     lag: Mutex<BTreeMap<Partition, Gauge>>,
     /// Time spent in transforms since the last commit.
     transforming: Mutex<Duration>,
@@ -99,6 +100,7 @@ impl LaneMetrics {
             in_flight: IN_FLIGHT.gauge(labels),
             blocked: BLOCKED.gauge(labels),
             lost: TRACKER_LOST.counter(labels),
+            behind: STORE_BEHIND.counter(labels),
             lag: Mutex::default(),
             transforming: Mutex::default(),
             lane,
@@ -201,6 +203,11 @@ impl LaneMetrics {
     /// `n` more failures were not kept (tracking is `lightweight`).
     pub fn tracker_lost(&self, n: u64) {
         self.lost.increment(n);
+    }
+
+    /// The store lacks `n` more offsets that it had confirmed.
+    pub fn store_behind(&self, n: u64) {
+        self.behind.increment(n);
     }
 
     /// A commit without an answer was settled: `committed`, `aborted` or `taken_over`.
