@@ -7,6 +7,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    corrupt::CorruptRow,
     entry::{Entry, Outcome, Partition, RecordId, Timestamp, coalesce, coalesce_whole},
     error::{Error, ErrorKind, Result},
     progress::Progress,
@@ -248,6 +249,10 @@ impl FailureTracker for MemoryTracker {
 
     async fn ping(&self) -> Result<()> {
         Ok(())
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        Vec::new()
     }
 
     // It forgets by its name: whoever configures `memory` has accepted it.

@@ -195,6 +195,17 @@ pub(crate) fn entry(entry: &Entry) -> RawDocumentBuf {
     held
 }
 
+/// What is written over a document that cannot be read: the entry as on nothing, and what stood there beside it.
+pub(crate) fn entry_instead(entry: &Entry, document: &RawDocument) -> RawDocumentBuf {
+    let mut held = self::entry(entry);
+    if entry.revision == 0 && entry.resolution.is_none() {
+        held.append(cstr!("r"), RawBson::Null);
+        held.append(cstr!("n"), raw_number(0));
+    }
+    held.append(cstr!("aside"), document);
+    held
+}
+
 pub(crate) fn revision(value: u64) -> RawBson {
     raw_number(value)
 }
@@ -320,6 +331,33 @@ pub(crate) fn read_entry(document: &RawDocument) -> Result<Entry> {
         resolution: row.maybe_row("r")?.as_ref().map(read_resolution).transpose()?,
         revision: row.maybe_unsigned("n")?.unwrap_or(0),
     })
+}
+
+/// What a document that may not be readable is called, by its id in the field `id`.
+pub(crate) fn name(document: &RawDocument, id: &str) -> String {
+    let Ok(id) = Row::new(document, "a document").row(id) else {
+        return "a document without an id of ours".to_owned();
+    };
+    match (read_id(&id), read_partition(&id)) {
+        (Ok(id), _) => id.to_string(),
+        (_, Ok(partition)) => format!("progress of {partition}"),
+        _ => "a document whose id names no record".to_owned(),
+    }
+}
+
+/// Whether a document's id says that it is a partition's progress.
+pub(crate) fn is_progress(document: &RawDocument) -> bool {
+    let id = document.get_document("_id");
+    id.is_ok_and(|id| id.get("progress").is_ok_and(|at| at.is_some()))
+}
+
+/// The record of an entry's document, also where the rest of it cannot be read.
+pub(crate) fn record_of(document: &RawDocument) -> Result<RecordId> {
+    read_id(&Row::new(document, "an entry").row("_id")?)
+}
+
+pub(crate) fn partition_of(document: &RawDocument) -> Result<Partition> {
+    read_partition(&Row::new(document, "a partition's progress").row("_id")?)
 }
 
 pub(crate) fn read_progress(document: &RawDocument) -> Result<Progress> {

@@ -94,7 +94,8 @@ fn swap(fields: &[&str]) -> RawArrayBuf {
     pipeline(doc! { "$cond": [{ "$eq": [held, "$$held"] }, merged([]), refuse()] })
 }
 
-/// Joins a partition's progress. Refused: another row of the writer whose gaps are held, with gaps that the held one lacks.
+/// Joins a partition's progress. Refused: another row of the writer whose gaps are held, with gaps that
+/// the held one lacks; and over a document whose era is no number, which is put aside.
 fn join_progress() -> RawArrayBuf {
     // A document from before rows named their writer is the least one's.
     let held = |field: &str, least: Bson| bson!({ "$ifNull": [format!("${field}"), least] });
@@ -121,6 +122,7 @@ fn join_progress() -> RawArrayBuf {
     let of_held = bson!({ "term": term, "attempt": attempt, "gaps": gaps, "missed": missed });
     pipeline(doc! { "$switch": {
         "branches": [
+            { "case": { "$and": [{ "$gt": ["$e", null] }, { "$not": { "$isNumber": "$e" } }] }, "then": refuse() },
             { "case": { "$gt": ["$$new.e", "$e"] }, "then": merged([]) },
             { "case": { "$lt": ["$$new.e", "$e"] }, "then": "$$ROOT" },
             { "case": { "$gt": [new_writer, writer] }, "then": merged([positions.clone()]) },

@@ -6,8 +6,9 @@ use std::{
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use tracker_api::{
-    AttemptId, Change, Cursor, Entry, Error, ErrorKind, FailureTracker, Gaps, Group, Order, Page, Partition,
-    Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
+    AttemptId, Change, CorruptRow, CorruptRows, Cursor, Entry, Error, ErrorKind, FailureTracker, Gaps, Group,
+    Order, Page, Partition, Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce,
+    coalesce_whole,
 };
 
 use crate::{
@@ -28,6 +29,7 @@ pub(crate) struct Tracker {
     /// The namespace's name, as it is stored.
     pub(crate) name: Vec<u8>,
     pub(crate) risks: Vec<Risk>,
+    pub(crate) corrupt: CorruptRows,
 }
 
 impl Tracker {
@@ -166,14 +168,20 @@ fn progress_of(row: &PgRow) -> Result<Progress> {
     })
 }
 
+fn progress_name(row: &PgRow) -> String {
+    let mut columns = Columns::of(row, "a row of progress");
+    let topic = columns.text().ok().flatten();
+    let number = columns.get::<i32>().unwrap_or(-1);
+    format!("progress of {}:{number}", topic.unwrap_or_default())
+}
+
 // A bound that is infinite is null: nobody's gap of ours.
 fn gaps_of(columns: &mut Columns<'_>) -> Result<Gaps> {
     let (from, to) = (columns.get::<Vec<i64>>()?, columns.get::<Vec<i64>>()?);
     Ok(from.into_iter().zip(to).map(|(from, to)| from..to).collect())
 }
 
-fn group_of(row: &PgRow) -> Result<Group> {
-    let mut columns = Columns::of(row, "an entry of a group");
+fn group_of(columns: &mut Columns<'_>) -> Result<Group> {
     let fingerprint = columns.get::<i64>()?.cast_unsigned();
     let class = columns.text()?;
     let class = columns.there(class)?;
@@ -275,7 +283,10 @@ impl FailureTracker for Tracker {
                 &parameters,
             )
             .await?;
-        rows.iter().map(progress_of).collect()
+        let rows = rows
+            .iter()
+            .map(|row| self.corrupt.aside(|| progress_name(row), progress_of(row)));
+        rows.filter_map(Result::transpose).collect()
     }
 
     async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
@@ -300,9 +311,9 @@ impl FailureTracker for Tracker {
         for row in &rows {
             let mut columns = Columns::of(row, "an entry");
             let number = usize::try_from(columns.get::<i64>()? - 1).unwrap_or(usize::MAX);
-            let entry = columns.entry()?;
+            let entry = columns.entry();
             if let Some(place) = found.get_mut(number) {
-                *place = Some(entry);
+                *place = self.corrupt.aside(|| columns.what().to_owned(), entry)?;
             }
         }
         Ok(found)
@@ -321,16 +332,29 @@ impl FailureTracker for Tracker {
                 "the cursor is of a listing by id, the query is newest first: start without a cursor",
             ));
         }
-        let parameters = || listing::page_parameters(query, self.namespace);
-        let rows = self
-            .ask("listing entries", listing::page(query), Again::Same, &parameters)
-            .await?;
-        let entries = rows
-            .iter()
-            .take(query.page_size())
-            .map(|row| Columns::of(row, "an entry").entry());
-        let entries = entries.collect::<Result<Vec<Entry>>>()?;
-        let last = entries.last().filter(|_| rows.len() > entries.len());
+        let (size, mut limit) = (query.page_size(), query.page_size() + 1);
+        let mut entries: Vec<Entry>;
+        loop {
+            let parameters = || listing::page_parameters(query, limit, self.namespace);
+            let rows = self
+                .ask("listing entries", listing::page(query), Again::Same, &parameters)
+                .await?;
+            let read = rows.iter().map(|row| {
+                let mut columns = Columns::of(row, "an entry");
+                let entry = columns.entry();
+                self.corrupt.aside(|| columns.what().to_owned(), entry)
+            });
+            entries = read.filter_map(Result::transpose).collect::<Result<_>>()?;
+            // In place of what was left out, as many more: otherwise the page would seem to be the last one.
+            let left_out = rows.len() - entries.len();
+            if entries.len() > size || rows.len() < limit || left_out == 0 {
+                break;
+            }
+            limit = size + 1 + left_out;
+        }
+        let more = entries.len() > size;
+        entries.truncate(size);
+        let last = entries.last().filter(|_| more);
         let next = last.map(|entry| Cursor {
             id: entry.id.clone(),
             first_failed_at: entry.first_failed_at.filter(|_| newest_first),
@@ -349,7 +373,12 @@ impl FailureTracker for Tracker {
                 &parameters,
             )
             .await?;
-        rows.iter().map(group_of).collect()
+        let rows = rows.iter().map(|row| {
+            let mut columns = Columns::of(row, "the entry that a group is shown by");
+            let group = group_of(&mut columns);
+            self.corrupt.aside(|| columns.what().to_owned(), group)
+        });
+        rows.filter_map(Result::transpose).collect()
     }
 
     async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
@@ -399,6 +428,10 @@ impl FailureTracker for Tracker {
             return Err(Error::new(ErrorKind::Config, message));
         }
         Ok(())
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.corrupt.all()
     }
 
     fn risks(&self) -> Vec<Risk> {

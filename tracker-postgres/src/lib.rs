@@ -73,5 +73,6 @@ pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn Failu
         namespace: opened.namespace,
         name: opened.name,
         risks: opened.risks,
+        corrupt: tracker_api::CorruptRows::default(),
     }))
 }

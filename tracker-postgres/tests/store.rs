@@ -12,8 +12,8 @@ mod common;
 use common::{admin, config, failed, number, opened, own, refused, run, succeeded};
 use test_servers::{Kind, Server};
 use tracker_api::{
-    AttemptId, Change, Decision, Entry, ErrorKind, Gaps, Namespace, Partition, Progress, Purgeable, Query, Resolution,
-    Secret, SecretUrl, Timestamp,
+    AttemptId, Change, Decision, Entry, ErrorKind, Gaps, Namespace, Order, Partition, Progress, Purgeable,
+    Query, Resolution, Secret, SecretUrl, Timestamp,
 };
 use tracker_postgres::{Config, Migrations, open};
 
@@ -300,11 +300,9 @@ async fn the_documented_grants_are_enough_and_a_missing_one_is_named() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_wrote_is_corrupt_and_named() {
+async fn what_somebody_else_wrote_is_left_out_and_named() {
     let server = test_servers::postgres();
-    let tracker = opened(&config(server, "foreign")).await.unwrap();
     let mut admin = admin(server).await;
-    tracker.record(&[failed(1, 1), succeeded(2)], &[]).await.unwrap();
     for (sql, column) in [
         ("UPDATE foreign_row SET headers = '\\x61'", "headers"),
         ("UPDATE foreign_row SET decision = 9", "decided_at"),
@@ -312,23 +310,37 @@ async fn what_somebody_else_wrote_is_corrupt_and_named() {
         ("UPDATE foreign_row SET tries = -1", "bytes_refused"),
         ("UPDATE foreign_row SET message = E'\\x01'", "message"),
     ] {
+        let tracker = opened(&config(server, "foreign")).await.unwrap();
+        let both = [failed(1, 1), failed(2, 1)];
+        tracker.record(&both, &[]).await.unwrap();
         let sql = sql.replace("foreign_row", "\"foreign\".entry") + " WHERE \"offset\" = 1";
         run(&mut admin, &sql).await;
-        let error = tracker.get(&[failed(1, 1).id]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{sql}: {error}");
+        let ids = both.map(|entry| entry.id);
+        let found = tracker.get(&ids).await.unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{sql}: {found:?}");
+        for (order, limit) in [(Order::Id, 0), (Order::Id, 1), (Order::NewestFirst, 0)] {
+            let query = Query {
+                order,
+                limit,
+                ..Query::default()
+            };
+            let page = tracker.list(&query).await.unwrap();
+            assert_eq!((page.entries.len(), page.next), (1, None), "{sql}");
+        }
+        tracker.groups(&Query::default()).await.unwrap();
+        let rows = tracker.corrupt_rows();
+        assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
         assert!(
-            error.to_string().contains("orders:0:1") && error.to_string().contains(column),
-            "{sql}: {error}"
+            rows[0].row == "orders:0:1" && rows[0].why.contains(column) && !rows[0].why.contains("4111"),
+            "{sql}: {rows:?}"
         );
-        assert!(!error.to_string().contains("4111"), "{error}");
-        assert_eq!(
-            tracker.get(&[succeeded(2).id]).await.unwrap(),
-            [Some(succeeded(2))]
-        );
-        // Written again, the row is whole again.
-        run(&mut admin, "DELETE FROM \"foreign\".entry WHERE \"offset\" = 1").await;
-        tracker.record(&[failed(1, 1)], &[]).await.unwrap();
+        // A write is not held up.
+        let later = [failed(1, 2), failed(3, 1)];
+        assert_eq!(tracker.record(&later, &[]).await.unwrap(), [true, true], "{sql}");
+        run(&mut admin, "DELETE FROM \"foreign\".entry").await;
     }
+    let tracker = opened(&config(server, "foreign")).await.unwrap();
+    tracker.record(&[failed(1, 1)], &[]).await.unwrap();
     run(
         &mut admin,
         "ALTER TABLE \"foreign\".entry ALTER COLUMN message TYPE int4 USING 7",
@@ -340,7 +352,11 @@ async fn what_somebody_else_wrote_is_corrupt_and_named() {
         .get(&[failed(1, 1).id])
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Config,
+        "a table's fault is no row's: {error}"
+    );
     assert!(error.to_string().contains("message"), "{error}");
     let error = tracker.import(&[failed(1, 1)], &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");

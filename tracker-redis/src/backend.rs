@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
+    Change, CorruptRow, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Progress, Purgeable,
+    Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
 };
 
 use crate::{
@@ -78,11 +78,31 @@ impl Tracker {
             arguments.extend(part.into_iter().flatten());
             let doing = if whole { "importing" } else { "recording" };
             let answer = self.link.run(&script::RECORD, doing, &arguments).await?;
-            stand.extend(answer::marks(answer, count).ok_or_else(|| self.damaged("a record's answer"))?);
+            let answered = self.recorded(answer, count);
+            stand.extend(answered.ok_or_else(|| self.damaged("a record's answer"))?);
             if last {
                 return Ok(stand);
             }
         }
+    }
+
+    /// The marks of a record's answer; what it says it has put aside is remembered.
+    fn recorded(&self, answer: redis::Value, count: usize) -> Option<Vec<bool>> {
+        let redis::Value::Array(parts) = answer else {
+            return answer::marks(answer, count);
+        };
+        let mut parts = parts.into_iter();
+        let marks = answer::marks(parts.next()?, count);
+        for part in parts {
+            match answer::bytes(part)?.split_first()? {
+                (b'e', field) => listing::met_corrupt(&self.link, field),
+                (_, field) => {
+                    let key = self.link.keys().progress();
+                    self.link.met_corrupt(script::progress_name(field), key);
+                }
+            }
+        }
+        marks
     }
 
     async fn held(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
@@ -109,10 +129,7 @@ impl Tracker {
                 captured,
                 resolution,
             };
-            let entry = row
-                .read()
-                .ok_or_else(|| listing::damaged_row(&self.link, &row.id))?;
-            found.push(Some(entry));
+            found.push(listing::read(&self.link, &row));
         }
         Ok(found)
     }
@@ -235,7 +252,10 @@ impl FailureTracker for Tracker {
             let [Some(partition), Some(row)] = pair.map(answer::bytes) else {
                 return Err(damaged());
             };
-            rows.push(rows::read_progress(&partition, &row).ok_or_else(damaged)?);
+            match rows::read_progress(&partition, &row) {
+                Some(row) => rows.push(row),
+                None => self.link.met_corrupt(script::progress_name(&partition), key),
+            }
         }
         rows.sort_by(|a, b| a.partition.cmp(&b.partition));
         Ok(rows)
@@ -292,6 +312,10 @@ impl FailureTracker for Tracker {
         write.arg(self.link.keys().format()).arg("ping").arg("");
         self.link.send("pinging", &write).await?;
         Ok(())
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.link.corrupt().all()
     }
 
     fn risks(&self) -> Vec<Risk> {

@@ -8,8 +8,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 use super::{
@@ -232,6 +232,10 @@ impl FailureTracker for Guarded {
 
     async fn ping(&self) -> Result<()> {
         self.call("ping", Again::Yes, || self.inner.ping()).await
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
     }
 
     fn risks(&self) -> Vec<Risk> {

@@ -6,8 +6,8 @@ use std::{
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 /// A store that was away when the service started and is to hold up nothing (`on-store-failure: degrade`): `Unavailable`
@@ -97,6 +97,12 @@ impl FailureTracker for Late {
 
     async fn ping(&self) -> Result<()> {
         self.store()?.ping().await
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.opened
+            .get()
+            .map_or_else(Vec::new, |store| store.corrupt_rows())
     }
 
     // Not known before it is open: whoever opens it looks.

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::time;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query, RecordId,
-    Result, Risk, Timestamp,
+    Change, CorruptRow, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
+    RecordId, Result, Risk, Timestamp,
 };
 
 /// What a call to the scripted store does.
@@ -116,6 +116,10 @@ impl FailureTracker for Scripted {
     async fn ping(&self) -> Result<()> {
         self.act(()).await
     }
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        Vec::new()
+    }
+
     fn risks(&self) -> Vec<Risk> {
         Vec::new()
     }

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::time::{sleep, timeout};
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 use super::{
@@ -215,6 +215,10 @@ impl FailureTracker for SimTracker {
     async fn ping(&self) -> Result<()> {
         self.call(move |inner: MemoryTracker| async move { inner.ping().await })
             .await
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        Vec::new()
     }
 
     fn risks(&self) -> Vec<Risk> {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 use super::{Switch, Tracker};
@@ -81,6 +81,10 @@ impl FailureTracker for FaultyTracker {
 
     async fn ping(&self) -> Result<()> {
         self.call(self.inner.ping()).await
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
     }
 
     fn risks(&self) -> Vec<Risk> {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 pub use super::flaws::Flaw;
 use super::{Harness, Memory};
 use crate::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace, Order,
-    Outcome, Page, Progress, Purgeable, Query, Result, Risk, Status, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace,
+    Order, Outcome, Page, Progress, Purgeable, Query, Result, Risk, Status, Timestamp,
 };
 
 /// A memory tracker with a flaw, and its harness.
@@ -379,6 +379,10 @@ impl FailureTracker for Broken {
                 .await?;
         }
         self.inner.ping().await
+    }
+
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
     }
 
     fn risks(&self) -> Vec<Risk> {

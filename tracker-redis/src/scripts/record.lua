@@ -1,4 +1,5 @@
--- Joins entries and progress; answers for each entry '1' or '0': whether it stands.
+-- Joins entries and progress; answers for each entry '1' or '0': whether it stands. Where rows were put aside that are not
+-- whole, a list: the answer, then each as `e` and its id or `p` and its partition.
 -- ARGV: `record` or `import`, how many rows of progress, each as partition and row, then each entry as id, first failure or
 -- nothing, rank, captured bytes or nothing, and for `import` a resolution's value or nothing.
 local whole = ARGV[1] == 'import'
@@ -67,7 +68,35 @@ local function is_row(row) return #row >= 56 and #row % 8 == 0 and (#row % 16 ==
 local ids = {}
 local base = 2 + rows * 2
 for at = base + 1, #ARGV, width do ids[#ids + 1] = ARGV[at] end
-local values, resolutions = load(ids)
+local values, resolutions, damaged = load(ids)
+
+-- What is not whole is kept beside, and the write lands as on nothing. What the index says of it cannot be worked out from
+-- the value, so the whole index is looked through.
+local answer, odd = {}, {}
+local function set_aside(name, value)
+  call('HSET', ASIDE, name, value)
+  answer[#answer + 1] = name
+end
+for i, value in pairs(damaged) do
+  set_aside('e' .. ids[i], value)
+  odd[ids[i]] = true
+end
+if next(odd) then
+  local cursor = '0'
+  repeat
+    local part = call('ZSCAN', INDEX, cursor, 'COUNT', CHUNK)
+    cursor = part[1]
+    local gone = {}
+    for i = 1, #part[2], 2 do
+      local member = part[2][i]
+      local kind = sub(member, 1, 1)
+      local id = kind == 'i' and sub(member, 3) or kind == 'g' and sub(member, 19) or sub(member, 11)
+      if kind == 'a' and sub(member, 2, 2) == 'u' then id = sub(member, 11, -9) end
+      if odd[id] then gone[#gone + 1] = member end
+    end
+    chunked('ZREM', INDEX, gone)
+  until cursor == '0'
+end
 
 local put, stand, captured, uncaptured, resolved, add, drop = {}, {}, {}, {}, {}, {}, {}
 for i, id in ipairs(ids) do
@@ -122,7 +151,10 @@ local progress = {}
 for i = 1, rows do
   local partition = ARGV[1 + i * 2]
   local held = progress[partition] or call('HGET', PROGRESS, partition)
-  if held and not is_row(held) then corrupt('progress', partition) end
+  if held and not is_row(held) then
+    set_aside('p' .. partition, held)
+    held = false
+  end
   progress[partition] = held and joined(held, ARGV[2 + i * 2]) or ARGV[2 + i * 2]
 end
 
@@ -133,4 +165,6 @@ chunked('HSET', RESOLUTIONS, resolved)
 chunked('ZREM', INDEX, drop)
 chunked('ZADD', INDEX, add)
 for partition, row in pairs(progress) do call('HSET', PROGRESS, partition, row) end
-return table.concat(stand)
+if #answer == 0 then return table.concat(stand) end
+table.insert(answer, 1, table.concat(stand))
+return answer

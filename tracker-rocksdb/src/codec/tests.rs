@@ -174,7 +174,7 @@ proptest! {
 
     #[test]
     fn progress_reads_back(era in any::<u64>(), numbers in any::<[i64; 4]>(), gaps in vec((0..99_i64, 0..99_i64), 0..5)) {
-        let progress = tracker_api::Progress {
+        let progress = Progress {
             partition: Partition::new("orders", 3),
             era,
             term: !era,

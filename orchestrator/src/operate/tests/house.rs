@@ -159,6 +159,10 @@ impl FailureTracker for Picky {
     async fn ping(&self) -> tracker_api::Result<()> {
         self.inner.ping().await
     }
+    fn corrupt_rows(&self) -> Vec<tracker_api::CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
     fn risks(&self) -> Vec<tracker_api::Risk> {
         self.inner.risks()
     }
