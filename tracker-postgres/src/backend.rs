@@ -181,22 +181,25 @@ fn gaps_of(columns: &mut Columns<'_>) -> Result<Gaps> {
     Ok(from.into_iter().zip(to).map(|(from, to)| from..to).collect())
 }
 
-fn group_of(columns: &mut Columns<'_>) -> Result<Group> {
+/// A group. Where the entry that lends it its words cannot be read, the others of its cause are still counted.
+fn group_of(row: &PgRow, corrupt: &CorruptRows) -> Result<Group> {
+    let mut columns = Columns::of(row, "a group of failures");
     let fingerprint = columns.get::<i64>()?.cast_unsigned();
-    let class = columns.text()?;
-    let class = columns.there(class)?;
+    let class = columns.text().and_then(|class| columns.there(class));
     let count = columns.get::<i64>()?.cast_unsigned();
     let (first, last) = (Timestamp(columns.get()?), Timestamp(columns.get()?));
     let sample = columns.id()?;
-    let message = columns.text()?;
+    let message = columns.text().and_then(|message| columns.there(message));
+    let unread = || "(the entry that says it cannot be read)".to_owned();
+    let name = || sample.to_string();
     Ok(Group {
         fingerprint,
-        class,
+        class: corrupt.aside(name, class)?.unwrap_or_default(),
         count,
         first,
         last,
+        message: corrupt.aside(name, message)?.unwrap_or_else(unread),
         sample,
-        message: columns.there(message)?,
     })
 }
 
@@ -373,12 +376,11 @@ impl FailureTracker for Tracker {
                 &parameters,
             )
             .await?;
-        let rows = rows.iter().map(|row| {
-            let mut columns = Columns::of(row, "the entry that a group is shown by");
-            let group = group_of(&mut columns);
-            self.corrupt.aside(|| columns.what().to_owned(), group)
+        let groups = rows.iter().map(|row| {
+            let name = || "a group of failures".to_owned();
+            self.corrupt.aside(name, group_of(row, &self.corrupt))
         });
-        rows.filter_map(Result::transpose).collect()
+        groups.filter_map(Result::transpose).collect()
     }
 
     async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {

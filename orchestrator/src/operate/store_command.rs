@@ -12,8 +12,8 @@ use tracker_api::Purgeable;
 
 use super::{
     access::Access,
-    ask,
-    command::{Format, moment, print, print_all, report},
+    ask::{self, Resolve},
+    command::{Format, left_out, moment, print, print_all, report, user},
     error::{Error, Kind, Result},
     house::{self, Compared, Moved, Side},
     table,
@@ -33,7 +33,7 @@ pub enum TrackerCommand {
     Info(Plain),
     /// Delete what is finished and old, as the service does by itself. Never an open failure.
     #[command(
-        after_help = "Examples:\n  tracker purge --dry-run\n  tracker purge --resolved-before 7d --yes"
+        after_help = "Examples:\n  tracker purge --dry-run\n  tracker purge --resolved-before 7d --yes --reason 'disk is full'"
     )]
     Purge(Purging),
     /// Copy everything from one store into another, or into a file, and compare the two.
@@ -77,6 +77,12 @@ pub struct Purging {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
+    /// Why, for whoever reads the log later: 5 to 500 characters.
+    #[arg(long, default_value = "not said")]
+    pub reason: String,
+    /// Who deletes; the user's name or number if it is not said.
+    #[arg(long, env = "USER")]
+    pub actor: Option<String>,
 }
 
 /// `tracker copy` and `tracker verify`.
@@ -110,10 +116,13 @@ impl TrackerCommand {
                 Err(error) => Err(error),
             },
             Self::Progress(plain) => match access.progress().await {
-                Ok(positions) if positions.is_empty() => {
-                    Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+                Ok(positions) => {
+                    left_out(access, err).await;
+                    match positions.is_empty() {
+                        true => Err(Error::new(Kind::NotFound, "the store knows of no partition yet")),
+                        false => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
+                    }
                 }
-                Ok(positions) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
                 Err(error) => Err(error),
             },
             Self::Info(plain) => match access.about().await {
@@ -174,7 +183,7 @@ impl Purging {
     ) -> Result<i32> {
         // With --yes there is nothing to show first.
         if self.dry_run || !self.yes {
-            let planned = each(access, wanted, true).await?;
+            let planned = each(access, wanted, None).await?;
             if self.dry_run || planned.iter().all(|(_, count)| *count == 0) {
                 let word = if self.dry_run { "would go" } else { "gone" };
                 told_counts(&planned, word, out);
@@ -185,7 +194,12 @@ impl Purging {
                 return Ok(2);
             }
         }
-        told_counts(&each(access, wanted, false).await?, "gone", out);
+        let by = Resolve {
+            reason: self.reason.clone(),
+            actor: self.actor.clone().unwrap_or_else(user),
+            revision: None,
+        };
+        told_counts(&each(access, wanted, Some(by)).await?, "gone", out);
         Ok(0)
     }
 }
@@ -199,21 +213,23 @@ fn told_counts(counts: &[(&str, u64)], word: &str, out: &mut impl Write) {
     }
 }
 
-async fn each(access: &Access, wanted: &[Wanted], dry_run: bool) -> Result<Vec<(&'static str, u64)>> {
+/// Deletes what may go of each kind, `by` somebody; nobody only counts.
+async fn each(access: &Access, wanted: &[Wanted], by: Option<Resolve>) -> Result<Vec<(&'static str, u64)>> {
     let mut counts = Vec::with_capacity(wanted.len());
     for (what, name, before) in wanted {
         let Some(before) = *before else { continue };
         let purge = ask::Purge {
             what: *what,
             before,
-            dry_run,
+            dry_run: by.is_none(),
+            by: by.clone(),
         };
         counts.push((*name, all(access, purge).await?));
     }
     Ok(counts)
 }
 
-async fn all(access: &Access, purge: ask::Purge) -> Result<u64> {
+async fn all(access: &Access, mut purge: ask::Purge) -> Result<u64> {
     let mut gone = 0;
     loop {
         let more = access.purge(&purge).await?;
@@ -221,6 +237,7 @@ async fn all(access: &Access, purge: ask::Purge) -> Result<u64> {
         if more == 0 || purge.dry_run {
             return Ok(gone);
         }
+        purge.by = None;
     }
 }
 
@@ -329,7 +346,7 @@ async fn copied(
                 "copied {} entries and the progress of {} partitions",
                 moved.entries, moved.progress
             );
-            let whole = moved.refused.is_empty() && moved.stripped.is_empty();
+            let whole = moved.refused.is_empty() && moved.stripped.is_empty() && moved.corrupt.is_empty();
             return Ok(if whole { 0 } else { 4 });
         }
         let found = compare(from, to).await?;
@@ -360,6 +377,7 @@ fn told(moved: &Moved, err: &mut impl Write) {
     for (what, ids) in [
         ("taken without its bytes", &moved.stripped),
         ("refused", &moved.refused),
+        ("cannot be read in the source; left behind", &moved.corrupt),
     ] {
         for id in ids {
             let _ = writeln!(err, "{}: {what}", table::escape(id));

@@ -310,6 +310,12 @@ pub(super) fn about(of: &About, store: &str) -> String {
             &format!("{}: {}", escape(&risk.name), escape(&risk.what)),
         ]));
     }
+    for corrupt in &of.corrupt_rows {
+        rows.push(row([
+            "cannot be read",
+            &format!("{}: {}", escape(&corrupt.row), escape(&corrupt.why)),
+        ]));
+    }
     columns(&rows)
 }
 
