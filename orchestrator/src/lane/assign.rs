@@ -96,7 +96,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 carried: note.unconfirmed.clone(),
                 began: note.began,
                 since: note.since,
-                progress: owned.progress(&advance.partition, self.clock.now()),
+                progress: owned.progress(&advance.partition, void, self.clock.now()),
             });
             let fresh = self.assigned.remove(&advance.partition).unwrap_or(true);
             tracing::info!(partition = %advance.partition, offset = advance.next, era = note.era, term = note.term, "a term begins");
