@@ -16,6 +16,7 @@ mod partition;
 pub(crate) mod pool;
 mod said;
 mod settings;
+pub(crate) mod stalls;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -31,6 +32,7 @@ use self::{
     partition::{Owned, State},
     pool::Pool,
     said::Said,
+    stalls::{Stalls, Why},
 };
 use crate::{
     clock::{AttemptIds, Clock},
@@ -107,6 +109,7 @@ pub(crate) struct Lane<S, T> {
     /// Attempts that failed one after another.
     aborts: u32,
     said: Said,
+    stalls: Stalls,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -139,6 +142,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             feedback,
             settings,
             clock,
+            stalls: Stalls::new(observer.clone()),
             observer,
             stop,
             ids: AttemptIds::default(),
@@ -211,14 +215,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     return Ok(concluded);
                 }
                 Err(error) if error.kind == ErrorKind::Retriable && !self.stop.is_cancelled() => {
-                    self.observer
-                        .reason(Some(format!("waiting for Kafka to settle an attempt: {error}")));
+                    self.stand(
+                        None,
+                        Why::Kafka,
+                        format!("waiting for Kafka to settle an attempt: {error}"),
+                    );
                     self.observer.beat();
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// A partition, or the whole lane, does not move.
+    fn stand(&mut self, of: Option<&Partition>, why: Why, text: String) {
+        self.stalls.stand(of, why, text, self.clock.now());
     }
 
     /// Takes up what the store answered since.
@@ -230,8 +242,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     attempts,
                     closed,
                 } => {
-                    if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed);
+                    let owned = self.owned.get_mut(&partition);
+                    if owned.is_some_and(|owned| owned.confirm(&attempts, &closed)) {
+                        self.tell(&partition);
+                    }
+                }
+                Feedback::Missed {
+                    partition,
+                    term,
+                    missed,
+                } => {
+                    let owned = self.owned.get_mut(&partition);
+                    let owned =
+                        owned.filter(|owned| (owned.era, owned.term) == term && owned.missed.is_none());
+                    if let Some(owned) = owned {
+                        owned.missed = Some(missed);
+                        self.tell(&partition);
                     }
                 }
                 Feedback::Outdated { partition, era } => self.later_era(&partition, era),
@@ -260,6 +286,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
             }
+        }
+    }
+
+    /// Writes the partition's row anew, at an id of its own: of two rows of one attempt the gaps would unite, and nothing may
+    /// be committed for long.
+    fn tell(&mut self, partition: &Partition) {
+        let id = self.ids.next(&*self.clock);
+        let owned = self.owned.get(partition).filter(|owned| owned.missed.is_some());
+        if let Some(owned) = owned {
+            self.recorder
+                .tell(owned.progress(partition, id, self.recorder.now()));
         }
     }
 

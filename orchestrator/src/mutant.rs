@@ -41,6 +41,8 @@ pub(crate) enum Mutant {
     SkipWithoutSuccess,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
+    /// The store keeps every gap that a partition's row ever had.
+    GapsOnlyGrow,
 }
 
 /// Whether the loop is to be wrong in this way.

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracker_api::{
-    AttemptId, Captured, Decision, DynTracker, Entry, Outcome, Partition, Progress, RecordId, Result,
+    AttemptId, Captured, Decision, DynTracker, Entry, Gaps, Outcome, Partition, Progress, RecordId, Result,
     Timestamp, Version,
 };
 
@@ -62,6 +62,12 @@ pub(crate) enum Feedback {
         partition: Partition,
         attempts: Vec<AttemptId>,
         closed: Vec<i64>,
+    },
+    /// What the store was never told of this partition, as the recovery of our (era, term) found; its rows are to say so.
+    Missed {
+        partition: Partition,
+        term: (u64, u64),
+        missed: Gaps,
     },
     /// The store knows a later era of this partition.
     Outdated { partition: Partition, era: u64 },
@@ -360,6 +366,14 @@ impl Recorder {
             if let Err(error) = store::write(&*fallback, failed).await {
                 tracing::debug!(%error, "the fallback was not told of a commit; the note in Kafka says it too");
             }
+        });
+    }
+
+    /// Writes a partition's row, without waiting.
+    pub(crate) fn tell(&self, row: Progress) {
+        self.mark(Mark {
+            progress: vec![row],
+            ..Mark::default()
         });
     }
 

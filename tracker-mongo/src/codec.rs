@@ -104,7 +104,7 @@ fn binary(bytes: &[u8]) -> Binary {
     }
 }
 
-fn uuid(uuid: Uuid) -> Binary {
+pub(crate) fn uuid(uuid: Uuid) -> Binary {
     Binary {
         subtype: BinarySubtype::Uuid,
         bytes: uuid.as_bytes().to_vec(),
@@ -200,16 +200,22 @@ pub(crate) fn revision(value: u64) -> RawBson {
 }
 
 pub(crate) fn progress(progress: &Progress) -> RawDocumentBuf {
-    let mut gaps = RawArrayBuf::new();
-    for gap in progress.gaps.iter() {
-        gaps.push(rawdoc! { "s": gap.start, "e": gap.end });
-    }
+    let ranges = |gaps: &Gaps| {
+        let mut ranges = RawArrayBuf::new();
+        for gap in gaps.iter() {
+            ranges.push(rawdoc! { "s": gap.start, "e": gap.end });
+        }
+        ranges
+    };
     let mut held = RawDocumentBuf::new();
     held.append(cstr!("e"), raw_number(progress.era));
+    held.append(cstr!("term"), raw_number(progress.term));
+    held.append(cstr!("attempt"), uuid(progress.attempt.0));
     held.append(cstr!("floor"), progress.floor);
     held.append(cstr!("received"), progress.received);
     held.append(cstr!("committed"), progress.committed);
-    held.append(cstr!("gaps"), gaps);
+    held.append(cstr!("gaps"), ranges(&progress.gaps));
+    held.append(cstr!("missed"), ranges(&progress.missed));
     held.append(cstr!("failed"), raw_number(progress.failed));
     held.append(cstr!("succeeded"), raw_number(progress.succeeded));
     held.append(cstr!("at"), progress.at.0);
@@ -321,17 +327,23 @@ pub(crate) fn read_progress(document: &RawDocument) -> Result<Progress> {
     let partition = read_partition(&row.row("_id")?)?;
     let name = format!("the progress of `{partition}`");
     let row = Row::new(document, &name);
-    let mut gaps = Gaps::default();
-    for gap in row.rows("gaps")? {
-        gaps.add(gap.whole("s")?..gap.whole("e")?);
-    }
+    let ranges = |rows: Vec<Row<'_>>| {
+        let ranges = rows.iter().map(|gap| Ok(gap.whole("s")?..gap.whole("e")?));
+        ranges.collect::<Result<Gaps>>()
+    };
     Ok(Progress {
         partition,
         era: row.unsigned("e")?,
+        term: row.maybe_unsigned("term")?.unwrap_or(0),
+        attempt: AttemptId(
+            row.maybe("attempt", || read_uuid(&row, "attempt"))?
+                .unwrap_or_default(),
+        ),
         floor: row.whole("floor")?,
         received: row.whole("received")?,
         committed: row.whole("committed")?,
-        gaps,
+        gaps: ranges(row.rows("gaps")?)?,
+        missed: ranges(row.maybe_rows("missed")?)?,
         failed: row.unsigned("failed")?,
         succeeded: row.unsigned("succeeded")?,
         at: Timestamp(row.whole("at")?),
@@ -341,12 +353,15 @@ pub(crate) fn read_progress(document: &RawDocument) -> Result<Progress> {
 /// The fields that a write compares when it replaces what it has read: all that a writer changes.
 pub(crate) const ENTRY_GUARD: [&str; 6] = ["v", "at", "f", "ff", "c", "n"];
 /// The same of a progress.
-pub(crate) const PROGRESS_GUARD: [&str; 8] = [
+pub(crate) const PROGRESS_GUARD: [&str; 11] = [
     "e",
+    "term",
+    "attempt",
     "floor",
     "received",
     "committed",
     "gaps",
+    "missed",
     "failed",
     "succeeded",
     "at",

@@ -25,10 +25,13 @@ fn progress(received: i64) -> Progress {
     Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received,
         committed: 0,
         gaps: Gaps::default(),
+        missed: Gaps::default(),
         failed: 0,
         succeeded: 0,
         at: Timestamp(0),

@@ -6,8 +6,8 @@ use std::{
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use tracker_api::{
-    Change, Cursor, Entry, Error, ErrorKind, FailureTracker, Gaps, Group, Order, Page, Partition, Progress,
-    Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
+    AttemptId, Change, Cursor, Entry, Error, ErrorKind, FailureTracker, Gaps, Group, Order, Page, Partition,
+    Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
 };
 
 use crate::{
@@ -117,9 +117,8 @@ fn joined(progress: &[Progress]) -> Vec<Progress> {
 }
 
 fn progress_parameters(given: &mut Parameters, rows: &[Progress]) -> Result<()> {
-    let gaps = |row: &Progress| {
-        let gaps: Vec<String> = row
-            .gaps
+    let ranges = |gaps: &Gaps| {
+        let gaps: Vec<String> = gaps
             .iter()
             .map(|gap| format!("[{},{})", gap.start, gap.end))
             .collect();
@@ -128,13 +127,16 @@ fn progress_parameters(given: &mut Parameters, rows: &[Progress]) -> Result<()> 
     given.each(rows, |row| text::stored(&row.partition.topic))?;
     given.each(rows, |row| row.partition.number)?;
     given.each(rows, |row| row.era.cast_signed())?;
+    given.each(rows, |row| row.term.cast_signed())?;
+    given.each(rows, |row| row.attempt.0)?;
     given.each(rows, |row| row.floor)?;
     given.each(rows, |row| row.received)?;
     given.each(rows, |row| row.committed)?;
     given.each(rows, |row| row.failed.cast_signed())?;
     given.each(rows, |row| row.succeeded.cast_signed())?;
     given.each(rows, |row| row.at.0)?;
-    given.each(rows, gaps)
+    given.each(rows, |row| ranges(&row.gaps))?;
+    given.each(rows, |row| ranges(&row.missed))
 }
 
 fn progress_of(row: &PgRow) -> Result<Progress> {
@@ -142,24 +144,32 @@ fn progress_of(row: &PgRow) -> Result<Progress> {
     let topic = columns.text()?;
     let partition = Partition::new(columns.there(topic)?, columns.get()?);
     let era = columns.get::<i64>()?.cast_unsigned();
+    let term = columns.get::<i64>()?.cast_unsigned();
+    let attempt = AttemptId(columns.get()?);
     let (floor, received, committed) = (columns.get()?, columns.get()?, columns.get()?);
     let failed = columns.get::<i64>()?.cast_unsigned();
     let succeeded = columns.get::<i64>()?.cast_unsigned();
     let at = Timestamp(columns.get()?);
-    // A bound that is infinite is null: nobody's gap of ours.
-    let (from, to) = (columns.get::<Vec<i64>>()?, columns.get::<Vec<i64>>()?);
-    let gaps: Gaps = from.into_iter().zip(to).map(|(from, to)| from..to).collect();
     Ok(Progress {
         partition,
         era,
+        term,
+        attempt,
         floor,
         received,
         committed,
-        gaps,
+        gaps: gaps_of(&mut columns)?,
+        missed: gaps_of(&mut columns)?,
         failed,
         succeeded,
         at,
     })
+}
+
+// A bound that is infinite is null: nobody's gap of ours.
+fn gaps_of(columns: &mut Columns<'_>) -> Result<Gaps> {
+    let (from, to) = (columns.get::<Vec<i64>>()?, columns.get::<Vec<i64>>()?);
+    Ok(from.into_iter().zip(to).map(|(from, to)| from..to).collect())
 }
 
 fn group_of(row: &PgRow) -> Result<Group> {

@@ -10,7 +10,10 @@ use crate::{
 };
 
 /// Each takes the schema from the version before it to its own, the first from nothing to 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_entries.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_entries.sql"),
+    include_str!("../../migrations/postgres/0002_progress_writer.sql"),
+];
 
 /// The version that this code reads and writes.
 fn ours() -> i32 {

@@ -12,7 +12,7 @@ mod common;
 use common::{admin, config, failed, number, opened, own, refused, run, succeeded};
 use test_servers::{Kind, Server};
 use tracker_api::{
-    Change, Decision, Entry, ErrorKind, Gaps, Namespace, Partition, Progress, Purgeable, Query, Resolution,
+    AttemptId, Change, Decision, Entry, ErrorKind, Gaps, Namespace, Partition, Progress, Purgeable, Query, Resolution,
     Secret, SecretUrl, Timestamp,
 };
 use tracker_postgres::{Config, Migrations, open};
@@ -109,7 +109,7 @@ async fn tables_are_made_once_by_whoever_may_and_only_looked_at_by_others() {
     }
     assert_eq!(
         number(&mut admin, "SELECT count(*) FROM made_once.schema_version").await,
-        1
+        2
     );
     opened(&checks).await.unwrap();
 }
@@ -122,7 +122,7 @@ async fn newer_tables_are_refused_and_left_alone_and_lost_ones_are_missed() {
     let mut admin = admin(server).await;
     run(
         &mut admin,
-        "INSERT INTO versions.schema_version (version) VALUES (2)",
+        "INSERT INTO versions.schema_version (version) VALUES (3)",
     )
     .await;
     for migrations in [Migrations::Apply, Migrations::Check] {
@@ -135,11 +135,11 @@ async fn newer_tables_are_refused_and_left_alone_and_lost_ones_are_missed() {
         );
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
-        assert!(text.contains("version 2") && text.contains("up to 1"), "{text}");
+        assert!(text.contains("version 3") && text.contains("up to 2"), "{text}");
     }
     assert_eq!(
         number(&mut admin, "SELECT count(*) FROM versions.schema_version").await,
-        2
+        3
     );
     assert_eq!(
         number(&mut admin, "SELECT pings FROM versions.namespace").await,
@@ -148,7 +148,7 @@ async fn newer_tables_are_refused_and_left_alone_and_lost_ones_are_missed() {
 
     run(
         &mut admin,
-        "DELETE FROM versions.schema_version WHERE version = 2",
+        "DELETE FROM versions.schema_version WHERE version = 3",
     )
     .await;
     let tracker = opened(&config).await.unwrap();
@@ -191,10 +191,13 @@ async fn use_everything(config: &Config) -> tracker_api::Result<()> {
     let row = Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received: 9,
         committed: 9,
         gaps: Gaps::default(),
+        missed: Gaps::default(),
         failed: 1,
         succeeded: 1,
         at: Timestamp(1),
@@ -473,4 +476,31 @@ async fn writes_are_durable_whatever_is_set_for_the_role() {
         1
     );
     assert_eq!(number(&mut admin, "SELECT count(*) FROM seen").await, 1);
+}
+
+#[tokio::test]
+async fn a_row_of_older_tables_is_nobodys_and_a_writer_that_names_itself_is_later() {
+    let server = test_servers::postgres();
+    let mut admin = admin(server).await;
+    let first = include_str!("../../migrations/postgres/0001_entries.sql");
+    run(
+        &mut admin,
+        &format!(
+            "CREATE SCHEMA older; SET search_path = older;
+            CREATE TABLE schema_version (version int4 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+            {first}
+            INSERT INTO schema_version (version) VALUES (1);
+            INSERT INTO namespace (name) VALUES ('orders');
+            INSERT INTO progress (era, floor, received, committed, failed, succeeded, at, namespace, partition, topic, gaps)
+                SELECT 1, 0, 9, 9, 2, 7, 1, id, 0, 'orders', '{{[3,5),[7,8)}}' FROM namespace"
+        ),
+    )
+    .await;
+    let tracker = opened(&config(server, "older")).await.unwrap();
+    let mut row = tracker.progress().await.unwrap().remove(0);
+    assert_eq!(row.writer(), (0, AttemptId::default()));
+    assert_eq!(row.gaps, [3..5, 7..8].into_iter().collect());
+    (row.term, row.gaps) = (1, std::iter::once(7..8).collect());
+    tracker.record(&[], std::slice::from_ref(&row)).await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap(), [row]);
 }

@@ -15,8 +15,10 @@ use crate::{
     rows, script,
 };
 
-/// The format of what is stored; a newer one is refused.
-pub(crate) const FORMAT: u32 = 1;
+/// The format of what is stored; a newer one is refused. In format 1 a partition's progress does not say who wrote it; it is
+/// read as it is, and the namespace is of this format from then on.
+pub(crate) const FORMAT: u32 = 2;
+const READ: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 /// Bytes of entries that one call sends at most; more of them are more calls.
 const AT_ONCE: usize = 256 << 20;
 /// Entries that one call of a purge deletes, and unfinished ones that it looks at, at most.
@@ -132,7 +134,7 @@ async fn claim(link: &Link, namespace: &Namespace) -> Result<()> {
     };
     let read = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
     let number: u32 = read(format)?.parse().map_err(|_| damaged())?;
-    if number != FORMAT {
+    if !READ.contains(&number) {
         return Err(Error::new(
             ErrorKind::Config,
             format!(

@@ -131,10 +131,13 @@ fn common_progress() -> Progress {
     Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received: 9,
         committed: 9,
         gaps: [3..5, 7..8].into_iter().collect(),
+        missed: std::iter::once(3..4).collect(),
         failed: 1,
         succeeded: 2,
         at: Timestamp(0),
@@ -619,7 +622,7 @@ async fn a_namespace_of_another_format_is_refused_untouched() {
     let tracker = opened(&server.url(), "orders").await.unwrap();
     tracker.record(&[failed(1)], &[]).await.unwrap();
     let format = key(&server, "format").await;
-    for number in ["2", "0"] {
+    for number in ["3", "0"] {
         tell(&server, &["HSET", &format, "format", number]).await;
         tell(&server, &["HDEL", &format, "cluster"]).await;
         let before = tell(&server, &["HGETALL", &format]).await;

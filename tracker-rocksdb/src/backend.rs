@@ -82,7 +82,11 @@ impl Tracker {
             }
             for row in rows.values() {
                 let key = codec::partition_key(self.number, &row.partition);
-                batch.put_cf(reader.family(Family::Progress)?, &key, codec::encode(&key, row)?);
+                batch.put_cf(
+                    reader.family(Family::Progress)?,
+                    &key,
+                    codec::encode_progress(&key, row)?,
+                );
             }
             Ok(())
         })?;
@@ -127,7 +131,7 @@ impl Tracker {
                 false,
             )? {
                 let (key, value) = item?;
-                rows.push(codec::decode::<Progress>(&key, &value)?);
+                rows.push(codec::decode_progress(&key, &value)?);
             }
             Ok(rows)
         })
@@ -217,7 +221,9 @@ pub(crate) fn held(reader: &Reader<'_>, number: Number, ids: &[RecordId]) -> Res
 fn progress_of(reader: &Reader<'_>, number: Number, partition: &Partition) -> Result<Option<Progress>> {
     let key = codec::partition_key(number, partition);
     let value = reader.ok(reader.db.get_cf(reader.family(Family::Progress)?, &key))?;
-    value.map(|value| codec::decode(&key, &value)).transpose()
+    value
+        .map(|value| codec::decode_progress(&key, &value))
+        .transpose()
 }
 
 fn put(

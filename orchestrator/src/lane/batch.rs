@@ -11,6 +11,7 @@ use super::{
     outputs::prepare,
     partition::{Blocked, State},
     pool::{RecordRef, Verdict},
+    stalls::Why,
 };
 use crate::{
     config::FailureMode,
@@ -207,7 +208,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if let Some(first) = first.filter(|_| self.recorder.is_reliable() && owned.is_full()) {
                 count = first;
                 let why = "waiting for the store to confirm earlier failures".to_owned();
-                self.observer.reason(Some(why));
+                self.stalls.stand(Some(partition), Why::Store, why, at);
                 self.batch_after = Instant::now() + Duration::from_millis(20);
             }
             let version = owned.version(id, Outcome::Failing);
@@ -275,6 +276,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
         owned.blocked = Some(Blocked {
             until: Instant::now() + wait,
         });
+        let text = format!(
+            "{} fails and is tried again; tries so far: {}",
+            work.record.id,
+            work.tries()
+        );
+        self.stalls.stand(Some(partition), Why::Blocked, text, at);
         let captured = self.recorder.capture(&work.record, true);
         Some(Entry {
             captured,
@@ -285,7 +292,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     /// Nothing of Kafka is open: the batch stays in memory and is decided again a little later.
     pub(super) fn put_off(&mut self, why: String) {
         tracing::warn!("{why}");
-        self.observer.reason(Some(why));
+        self.stand(None, Why::Store, why);
         self.batch_after = Instant::now() + Duration::from_millis(250);
     }
 }

@@ -9,6 +9,7 @@ use super::{
     Concluded, Error, Lane, SUSPENDED,
     outputs::{attempt_value, dead_letter},
     partition::State,
+    stalls::Why,
 };
 use crate::{
     config::FailureMode,
@@ -81,8 +82,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
             Aborted::Aborted(why) | Aborted::Unknown(why) | Aborted::Fenced(why) => {
                 self.observer.aborted("aborted");
-                self.observer
-                    .reason(Some(format!("a transaction was aborted: {why}")));
+                self.stand(None, Why::Aborted, format!("a transaction was aborted: {why}"));
             }
         }
         Ok(())
@@ -208,7 +208,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 }
                 done.passed.push((advance.partition.clone(), closed));
             }
-            done.progress.push(owned.progress(&advance.partition, at));
+            if owned.missed.is_some() {
+                done.progress
+                    .push(owned.progress(&advance.partition, plan.id, at));
+            }
         }
         if self.settings.dead_letter.is_some() {
             counts.dead_letters = counts.failed;
@@ -220,7 +223,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.delay = (elapsed * 2).clamp(*self.settings.delay.start(), *self.settings.delay.end());
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
-        self.observer.reason(None);
+        attempt
+            .advance
+            .iter()
+            .for_each(|advance| self.stalls.moved(&advance.partition));
+        for why in [Why::Kafka, Why::Store, Why::Aborted] {
+            self.stalls.end(None, why);
+        }
     }
 
     /// The attempt came to nothing, so its failures say nothing. The void's id lies below the next attempt's.
@@ -245,10 +254,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
     fn refused(&mut self, source: Option<Place>, why: &crate::kafka::Error) {
         let at = self.recorder.now();
         let passes_named = |id| self.settings.skip.contains(id);
-        let work = source.and_then(|(partition, place)| self.owned.get_mut(&partition)?.work.get_mut(place));
+        let work = source
+            .as_ref()
+            .and_then(|(partition, place)| self.owned.get_mut(partition)?.work.get_mut(*place));
         let Some(work) = work.filter(|work| matches!(work.state, State::Ready(_))) else {
-            self.observer
-                .reason(Some(format!("a dead letter cannot be sent: {why}")));
+            let partition = source.map(|(partition, _)| partition);
+            let text = format!("a dead letter cannot be sent: {why}");
+            self.stand(partition.as_ref(), Why::DeadLetter, text);
             return;
         };
         let passes = self.settings.failure_mode == FailureMode::SkipAndLog || passes_named(&work.record.id);

@@ -16,7 +16,7 @@ use tracker_api::{
 
 use std::future::Future;
 
-use super::{pool::PoolSettings, *};
+use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
@@ -252,14 +252,24 @@ impl Transform for Arc<Fates> {
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+pub(super) struct Seen {
     counts: Mutex<Counts>,
+    stalls: Mutex<Vec<Stall>>,
+}
+
+impl Seen {
+    /// What does not move now.
+    pub(super) fn stalls(&self) -> Vec<Stall> {
+        self.stalls.lock().unwrap().clone()
+    }
 }
 
 impl Observer for Seen {
     fn beat(&self) {}
     fn joined(&self, _: usize) {}
-    fn reason(&self, _: Option<String>) {}
+    fn stalled(&self, stalls: Vec<Stall>) {
+        *self.stalls.lock().unwrap() = stalls;
+    }
     fn transformed(&self, _: usize, _: Duration) {}
     fn transform_failed(&self, _: &str) {}
     fn committed(&self, counts: &Counts, _: Duration) {
@@ -290,6 +300,7 @@ struct Work {
 impl Work {
     /// Starts a lane and lets it run for `time`.
     async fn of(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration) -> Self {
+<<<<<<< HEAD
         let tracker = MemoryTracker::default();
         let store = Arc::new(tracker.clone());
         Self::on(
@@ -308,6 +319,17 @@ impl Work {
         settings: Settings,
         (tracking, on_store_failure): (Tracking, OnStoreFailure),
         (tracker, store): (MemoryTracker, tracker_api::DynTracker),
+=======
+        Self::with(kafka, MemoryTracker::default(), settings, tracking, time).await
+    }
+
+    /// The same, on a store that others have written to.
+    async fn with(
+        kafka: Kafka,
+        tracker: MemoryTracker,
+        settings: Settings,
+        tracking: Tracking,
+>>>>>>> main
         time: Duration,
     ) -> Self {
         let work = Self {
@@ -632,6 +654,7 @@ fn the_note_names_an_attempt_until_its_failures_are_confirmed() {
     });
 }
 
+<<<<<<< HEAD
 /// A tool sets an offset, without a note of ours.
 fn reset(kafka: &Kafka, number: i32, to: i64) {
     let partition = Partition::new("orders", number);
@@ -710,5 +733,88 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
             "nothing that lies behind has succeeded"
         );
         assert!(work.kafka.note(0).gaps.contains(1));
+=======
+#[test]
+fn a_gap_that_closes_leaves_the_row_also_when_nothing_more_is_committed() {
+    paused(async {
+        let records = [(0, "a"), (0, "bad"), (0, "z")];
+        // What `lightweight` passes is a gap until the store has it, which is after the commit.
+        let work = Work::of(
+            Kafka::with(records),
+            skipping(),
+            Tracking::Lightweight,
+            Duration::from_secs(2),
+        )
+        .await;
+        assert_eq!(work.entries(Outcome::Failed).await.len(), 1);
+        assert!(
+            work.kafka.note(0).gaps.contains(1),
+            "the last commit could not know better"
+        );
+        let row = work.tracker.progress().await.unwrap().remove(0);
+        assert_eq!((row.committed, row.gaps.is_empty()), (3, true), "{row:?}");
+    });
+}
+
+/// Another store was told of offset 1. Only this store's row can say so: the note speaks of what the owners' stores lack.
+#[test]
+fn what_a_recovery_finds_missed_stays_in_the_row_from_term_to_term_and_in_no_note() {
+    paused(async {
+        let (kafka, tracker) = (
+            Kafka::with([(0, "a"), (0, "b"), (0, "c")]),
+            MemoryTracker::default(),
+        );
+        let partition = Partition::new("orders", 0);
+        let note = Note {
+            attempt: tracker_api::AttemptId(uuid::Uuid::from_u128(9)),
+            passed: false,
+            era: 1,
+            term: 3,
+            unconfirmed: vec![],
+            gaps: tracker_api::Gaps::default(),
+            began: 0,
+            store: 7,
+            since: 1,
+        };
+        let ours = tracker_api::Progress {
+            partition: partition.clone(),
+            era: 1,
+            term: 2,
+            attempt: tracker_api::AttemptId::default(),
+            floor: 0,
+            received: 1,
+            committed: 1,
+            gaps: tracker_api::Gaps::default(),
+            missed: tracker_api::Gaps::default(),
+            failed: 0,
+            succeeded: 1,
+            at: Timestamp(0),
+        };
+        tracker.record(&[], &[ours]).await.unwrap();
+        kafka
+            .0
+            .lock()
+            .unwrap()
+            .committed
+            .insert(partition.clone(), (2, note.to_string()));
+        for term in 4..=5 {
+            let time = Duration::from_secs(2);
+            let work = Work::with(
+                kafka.clone(),
+                tracker.clone(),
+                skipping(),
+                Tracking::Reliable,
+                time,
+            )
+            .await;
+            let row = tracker.progress().await.unwrap().remove(0);
+            let missed: tracker_api::Gaps = std::iter::once(1..2).collect();
+            assert_eq!((row.term, row.committed), (term, 3), "{row:?}");
+            assert_eq!((&row.gaps, &row.missed), (&missed, &missed), "{row:?}");
+            assert!(kafka.note(0).gaps.is_empty());
+            work.stop.cancel();
+            tokio::time::sleep(time).await;
+        }
+>>>>>>> main
     });
 }

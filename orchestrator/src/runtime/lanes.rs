@@ -144,7 +144,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
     let pool = Arc::new(pool);
     let mut breaks: Vec<Instant> = Vec::new();
     loop {
-        let session = match connect(shared, lane, &stats, &*watch).await {
+        let session = match connect(shared, lane, &stats).await {
             Ok(Some(session)) => session,
             Ok(None) => return (Ok(()), false),
             Err(error) => return (Err(error), false),
@@ -175,6 +175,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
         };
         let ended = Lane::new(parts).run(shared.deadline).await;
         watch.joined(0);
+        watch.stalled(Vec::new());
         if pool.abandoned() >= MOST_ABANDONED {
             return (ended, true);
         }
@@ -191,7 +192,8 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             return (Err(lane::Error::Kafka(error)), false);
         }
         tracing::error!(lane, %error, "the session broke; the lane gets a new one");
-        watch.reason(Some(format!("the session broke: {error}")));
+        let why = format!("the session broke: {error}");
+        shared.health.reason(lane, Some(why));
         pause(&shared.stop, Duration::from_secs(1 << breaks.len())).await;
     }
 }
@@ -201,15 +203,18 @@ async fn connect<T>(
     shared: &Shared<T>,
     lane: usize,
     stats: &Arc<Stats>,
-    watch: &dyn Observer,
 ) -> Result<Option<KafkaSession>, lane::Error> {
     let mut wait = Duration::from_millis(250);
     while !shared.stop.is_cancelled() {
         match KafkaSession::connect(&shared.kafka, lane, shared.customizer.as_deref(), stats.clone()) {
-            Ok(session) => return Ok(Some(session)),
+            Ok(session) => {
+                shared.health.reason(lane, None);
+                return Ok(Some(session));
+            }
             Err(error) if error.kind == ErrorKind::Retriable => {
                 tracing::warn!(lane, %error, "waiting for Kafka");
-                watch.reason(Some(format!("waiting for Kafka: {error}")));
+                let why = format!("waiting for Kafka: {error}");
+                shared.health.reason(lane, Some(why));
                 pause(&shared.stop, wait).await;
                 wait = (wait * 2).min(Duration::from_secs(10));
             }

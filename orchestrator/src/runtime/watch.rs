@@ -11,7 +11,7 @@ use tracker_api::RecordId;
 use crate::{
     http::Health,
     kafka::{Recycle, Stats},
-    lane::Observer,
+    lane::{Observer, stalls::Stall},
     telemetry::{Counts, LaneMetrics},
 };
 
@@ -59,8 +59,9 @@ impl Observer for Watch {
         self.health.joined(self.lane, partitions);
     }
 
-    fn reason(&self, reason: Option<String>) {
-        self.health.reason(self.lane, reason);
+    fn stalled(&self, stalls: Vec<Stall>) {
+        self.metrics.stalled(&stalls);
+        self.health.stalled(self.lane, stalls);
     }
 
     fn transformed(&self, records: usize, elapsed: Duration) {
@@ -93,11 +94,6 @@ impl Observer for Watch {
     fn blocked(&self, records: &[RecordId]) {
         self.metrics.blocked(records.len());
         self.metrics.lag(&self.stats.lag());
-        let ids: Vec<String> = records.iter().map(RecordId::to_string).collect();
-        self.health.note(
-            self.lane,
-            (!ids.is_empty()).then(|| format!("blocked at {}", ids.join(", "))),
-        );
     }
 
     fn lost(&self, failures: u64) {

@@ -30,6 +30,7 @@ use crate::{
     lane::{
         Lane, Observer, Parts, Settings,
         pool::{Pool, PoolSettings},
+        stalls::Stall,
     },
     recorder::{self, Recorder},
     telemetry::Counts,
@@ -60,7 +61,7 @@ struct Deaf;
 impl Observer for Deaf {
     fn beat(&self) {}
     fn joined(&self, _: usize) {}
-    fn reason(&self, _: Option<String>) {}
+    fn stalled(&self, _: Vec<Stall>) {}
     fn transformed(&self, _: usize, _: Duration) {}
     fn transform_failed(&self, _: &str) {}
     fn committed(&self, _: &Counts, _: Duration) {}

@@ -13,6 +13,7 @@ use super::{
     faults::{Step, Strike},
     world::{Sim, Weather},
 };
+use crate::mutant::{self, Mutant};
 
 /// One process's connection to the store, or to its own fallback.
 pub(super) struct SimTracker {
@@ -156,9 +157,19 @@ impl FailureTracker for SimTracker {
                 "invalid byte sequence for encoding",
             ));
         }
-        let (entries, progress) = (entries.to_vec(), progress.to_vec());
-        self.call(move |inner: MemoryTracker| async move { inner.record(&entries, &progress).await })
-            .await
+        let (entries, mut progress) = (entries.to_vec(), progress.to_vec());
+        let only_grow = mutant::active(Mutant::GapsOnlyGrow);
+        self.call(move |inner: MemoryTracker| async move {
+            for held in inner.progress().await?.iter().filter(|_| only_grow) {
+                let same = |row: &&mut Progress| row.partition == held.partition && row.era == held.era;
+                progress
+                    .iter_mut()
+                    .filter(same)
+                    .for_each(|row| row.gaps.unite(&held.gaps));
+            }
+            inner.record(&entries, &progress).await
+        })
+        .await
     }
 
     async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {

@@ -93,6 +93,8 @@ catalogue! {
         "Partitions that the lane owns";
     BLOCKED: Kind::Gauge, "orch_blocked_partitions", "partitions", ["lane"],
         "Partitions that stand at a failing record";
+    STALLED: Kind::Gauge, "orch_stalled_partitions", "partitions", ["lane", "why"],
+        "Partitions that do not move, by why; a reason of the whole lane counts once";
     LAST_PROGRESS: Kind::Gauge, "orch_last_progress_timestamp_seconds", "seconds", ["lane"],
         "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],

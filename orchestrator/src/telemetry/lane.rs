@@ -11,10 +11,11 @@ use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
         RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_SKIPPED, RECORDS_TIME,
-        RECYCLES, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
+        RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
     },
     classes::ERRORS,
 };
+use crate::lane::stalls::{Stall, Why};
 
 /// What a committed attempt did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,6 +180,16 @@ impl LaneMetrics {
     /// `n` partitions stand at a failing record.
     pub fn blocked(&self, n: usize) {
         self.blocked.set(gauge(n));
+    }
+
+    /// All that does not move.
+    pub(crate) fn stalled(&self, stalls: &[Stall]) {
+        for why in Why::ALL {
+            let n = stalls.iter().filter(|stall| stall.why == why).count();
+            STALLED
+                .gauge(&[("lane", &self.lane), ("why", why.label())])
+                .set(gauge(n));
+        }
     }
 
     /// `n` more failures were not kept (tracking is `lightweight`).

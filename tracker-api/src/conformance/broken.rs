@@ -107,6 +107,7 @@ impl FailureTracker for Broken {
             }
             _ => {}
         }
+        let progress = &self.wrong_gaps(progress)[..];
         let stood = match self.flaw {
             Flaw::JoinsTheWrongWayRound
             | Flaw::LetsTheLastWriteWin

@@ -21,7 +21,27 @@ local function united(ranges)
   return table.concat(answer)
 end
 
--- A row: era, floor, received, committed, failed, succeeded, at (8 bytes each), then each gap's start and end.
+-- A row: era, floor, received, committed, failed, succeeded, at (8 bytes each); its writer (term 8, attempt 16), which a row
+-- of format 1 lacks; each gap's start and end (8 each); and, if any were missed, MISSED and those ranges.
+local NOBODY, MISSED = string.rep('\0', 24), string.rep('\255', 16)
+
+local function writer_of(row)
+  if #row % 16 == 8 then return NOBODY, sub(row, 57) end
+  return sub(row, 57, 80), sub(row, 81)
+end
+
+local function united_gaps(a, b)
+  local gaps, missed = {}, {}
+  for _, ranges in ipairs({ a, b }) do
+    local into = gaps
+    for i = 1, #ranges, 16 do
+      local range = sub(ranges, i, i + 15)
+      if range == MISSED then into = missed else into[#into + 1] = range end
+    end
+  end
+  return united(gaps) .. (#missed > 0 and MISSED .. united(missed) or '')
+end
+
 local function joined(held, new)
   if held == new then return held end
   local before, era = sub(held, 1, 8), sub(new, 1, 8)
@@ -32,13 +52,17 @@ local function joined(held, new)
     local least = i == 9
     parts[#parts + 1] = (less(a, b) == least) and a or b
   end
-  local gaps = {}
-  for _, row in ipairs({ held, new }) do
-    for i = 57, #row, 16 do gaps[#gaps + 1] = sub(row, i, i + 15) end
+  local earlier, old = writer_of(held)
+  local writer, gaps = writer_of(new)
+  if writer == earlier then
+    gaps = united_gaps(old, gaps)
+  elseif less(writer, earlier) then
+    writer, gaps = earlier, old
   end
-  parts[#parts + 1] = united(gaps)
-  return table.concat(parts)
+  return table.concat(parts) .. writer .. gaps
 end
+
+local function is_row(row) return #row >= 56 and #row % 8 == 0 and (#row % 16 == 8 or #row >= 80) end
 
 local ids = {}
 local base = 2 + rows * 2
@@ -98,7 +122,7 @@ local progress = {}
 for i = 1, rows do
   local partition = ARGV[1 + i * 2]
   local held = progress[partition] or call('HGET', PROGRESS, partition)
-  if held and (#held < 56 or #held % 16 ~= 8) then corrupt('progress', partition) end
+  if held and not is_row(held) then corrupt('progress', partition) end
   progress[partition] = held and joined(held, ARGV[2 + i * 2]) or ARGV[2 + i * 2]
 end
 

@@ -55,10 +55,13 @@ async fn each_call_that_writes_syncs_the_log_once_whatever_its_size() {
     let row = Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received: 1,
         committed: 1,
         gaps: tracker_api::Gaps::default(),
+        missed: tracker_api::Gaps::default(),
         failed: 0,
         succeeded: 0,
         at: Timestamp(0),
