@@ -18,6 +18,8 @@ mod atomic;
 mod drain;
 #[path = "end_to_end/group.rs"]
 mod group;
+#[path = "end_to_end/identity.rs"]
+mod identity;
 #[path = "end_to_end/late.rs"]
 mod late;
 #[path = "end_to_end/outages.rs"]

@@ -53,6 +53,7 @@ impl Watch {
 impl Observer for Watch {
     fn beat(&self) {
         self.health.beat(self.lane);
+        self.health.refused(self.lane, self.stats.refusal());
     }
 
     fn joined(&self, partitions: usize) {
