@@ -5,6 +5,7 @@
 //! open while user code or a store runs. The batch stays in memory until its commit, so an abort repeats nothing but the
 //! sending.
 
+mod again;
 mod assign;
 mod batch;
 mod commit;
@@ -15,6 +16,7 @@ mod partition;
 pub(crate) mod pool;
 mod said;
 mod settings;
+pub(crate) mod stalls;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ use self::{
     partition::{Owned, State},
     pool::Pool,
     said::Said,
+    stalls::{Stalls, Why},
 };
 use crate::{
     clock::{AttemptIds, Clock},
@@ -106,6 +109,7 @@ pub(crate) struct Lane<S, T> {
     /// Attempts that failed one after another.
     aborts: u32,
     said: Said,
+    stalls: Stalls,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -138,6 +142,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             feedback,
             settings,
             clock,
+            stalls: Stalls::new(observer.clone()),
             observer,
             stop,
             ids: AttemptIds::default(),
@@ -210,14 +215,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     return Ok(concluded);
                 }
                 Err(error) if error.kind == ErrorKind::Retriable && !self.stop.is_cancelled() => {
-                    self.observer
-                        .reason(Some(format!("waiting for Kafka to settle an attempt: {error}")));
+                    self.stand(
+                        None,
+                        Why::Kafka,
+                        format!("waiting for Kafka to settle an attempt: {error}"),
+                    );
                     self.observer.beat();
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// A partition, or the whole lane, does not move.
+    fn stand(&mut self, of: Option<&Partition>, why: Why, text: String) {
+        self.stalls.stand(of, why, text, self.clock.now());
     }
 
     /// Takes up what the store answered since.

@@ -37,6 +37,8 @@ pub(crate) enum Mutant {
     ForgetBeforeDrained,
     /// An outcome of an older era is not treated as absent.
     OldEraHides,
+    /// A record that is read again is taken for succeeded, whatever the store holds of it.
+    SkipWithoutSuccess,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
     /// The store keeps every gap that a partition's row ever had.

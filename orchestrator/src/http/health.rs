@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 
-use crate::{resilience, telemetry};
+use crate::{lane::stalls::Stall, resilience, telemetry};
 
 /// Where the service is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,8 @@ struct Lane {
     /// `NOT_JOINED` before the first assignment.
     partitions: AtomicUsize,
     reason: Mutex<Option<String>>,
-    note: Mutex<Option<String>>,
+    refused: Mutex<Option<String>>,
+    stalls: Mutex<Vec<Stall>>,
 }
 
 const NOT_JOINED: usize = usize::MAX;
@@ -70,7 +71,8 @@ impl Health {
             beat: AtomicU64::new(0),
             partitions: AtomicUsize::new(NOT_JOINED),
             reason: Mutex::default(),
-            note: Mutex::default(),
+            refused: Mutex::default(),
+            stalls: Mutex::default(),
         };
         Self(Arc::new(Inner {
             born: Instant::now(),
@@ -111,19 +113,27 @@ impl Health {
         }
     }
 
-    /// Why nothing moves in lane `lane` (`waiting for the store: …`), or that it moves again: while any has a reason, the
-    /// service is not ready.
+    /// Why lane `lane` has no session yet (`waiting for Kafka: …`), or that it has one: while any has a reason, the service
+    /// is not ready.
     pub fn reason(&self, lane: usize, reason: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.reason) = reason;
         }
     }
 
-    /// What a person should know of lane `lane`, such as `blocked at orders:3:42`, or that there is nothing any more.
-    /// The service stays ready: another instance would stand at the same record.
-    pub fn note(&self, lane: usize, note: Option<String>) {
+    /// Why Kafka refuses lane `lane` (a password, TLS, another member's assignor), or that it does not: while it refuses
+    /// one, the service is not ready. It goes on by itself when that is mended.
+    pub fn refused(&self, lane: usize, why: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
-            *lock(&lane.note) = note;
+            *lock(&lane.refused) = why;
+        }
+    }
+
+    /// All that does not move in lane `lane`. A record that is tried again leaves the service ready, as another instance
+    /// would stand at it too; every other reason does not.
+    pub(crate) fn stalled(&self, lane: usize, stalls: Vec<Stall>) {
+        if let Some(lane) = self.0.lanes.get(lane) {
+            *lock(&lane.stalls) = stalls;
         }
     }
 
@@ -175,11 +185,18 @@ impl Health {
             if lane.partitions.load(Relaxed) == NOT_JOINED {
                 reasons.push(format!("lane {number} has not joined the group yet"));
             }
-            if let Some(reason) = &*lock(&lane.reason) {
-                reasons.push(format!("lane {number}: {reason}"));
+            for why in [&lane.reason, &lane.refused] {
+                if let Some(why) = &*lock(why) {
+                    reasons.push(format!("lane {number}: {why}"));
+                }
             }
-            if let Some(note) = &*lock(&lane.note) {
-                notes.push(format!("lane {number}: {note}"));
+            for stall in &*lock(&lane.stalls) {
+                let into = if stall.why.is_ready() {
+                    &mut notes
+                } else {
+                    &mut reasons
+                };
+                into.push(told(number, stall));
             }
         }
         reasons.extend(self.live().reasons);
@@ -196,6 +213,22 @@ impl Health {
     fn age(&self) -> u64 {
         u64::try_from(self.0.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
     }
+}
+
+/// `lane 0: orders:3: blocked since 2026-11-28T07:20:11Z: …`
+fn told(lane: usize, stall: &Stall) -> String {
+    let of = stall
+        .partition
+        .as_ref()
+        .map(|p| format!("{p}: "))
+        .unwrap_or_default();
+    let since = jiff::Timestamp::from_millisecond(stall.since.0).unwrap_or_default();
+    let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!(
+        "lane {lane}: {of}{} since {since}: {}",
+        stall.why.label(),
+        stall.text
+    )
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

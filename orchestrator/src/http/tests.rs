@@ -12,7 +12,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Health, Info, Phase, management};
-use crate::{resilience, telemetry};
+use tracker_api::{Partition, Timestamp};
+
+use crate::{
+    lane::stalls::{Stall, Why},
+    resilience, telemetry,
+};
 
 const LIMIT: Duration = Duration::from_secs(240);
 
@@ -67,12 +72,28 @@ async fn ready_from_the_last_lane_that_joined_to_the_first_word_of_draining() {
 #[tokio::test(start_paused = true)]
 async fn a_lane_that_cannot_move_is_not_ready_and_one_that_stands_at_a_record_is() {
     let health = working(1);
-    health.note(0, Some("blocked at orders:3:42".into()));
-    assert_eq!(health.ready().notes, ["lane 0: blocked at orders:3:42"]);
+    let stall = |why| Stall {
+        partition: Some(Partition::new("orders", 3)),
+        why,
+        text: "orders:3:42".into(),
+        since: Timestamp(0),
+    };
+    health.stalled(0, vec![stall(Why::Blocked)]);
+    let told = "lane 0: orders:3: blocked since 1970-01-01T00:00:00Z: orders:3:42";
+    assert_eq!(health.ready().notes, [told]);
     assert!(health.ready().ok);
+    health.stalled(0, vec![stall(Why::Start)]);
+    assert_eq!(health.ready().reasons, [told.replace("blocked", "start")]);
+    health.stalled(0, Vec::new());
     health.reason(0, Some("waiting for the store: down".into()));
     assert_eq!(health.ready().reasons, ["lane 0: waiting for the store: down"]);
     health.reason(0, None);
+    assert!(health.ready().ok);
+    health.refused(0, Some("SASL was refused".into()));
+    assert_eq!(health.ready().reasons, ["lane 0: SASL was refused"]);
+    health.reason(0, None);
+    assert!(!health.ready().ok, "another's word does not end it");
+    health.refused(0, None);
     assert!(health.ready().ok);
     // A lane that does not exist changes nothing.
     health.reason(7, Some("?".into()));

@@ -45,6 +45,10 @@ pub(super) struct Consumer {
     /// Records that came while only callbacks were to be served, and those of held partitions.
     stash: VecDeque<SourceRecord>,
     errors: Vec<Error>,
+    /// Why we are refused, and when that was last told.
+    refused: Option<(Instant, String)>,
+    group: String,
+    strategy: String,
 }
 
 /// A consumer that has not subscribed to anything.
@@ -65,6 +69,7 @@ impl Consumer {
         let base = create(settings)?;
         base.subscribe(&[topic])
             .map_err(|error| verdict::of_kafka(&format!("subscribing to `{topic}`"), &error))?;
+        let setting = |key| settings.get(key).unwrap_or_default().to_owned();
         Ok(Self {
             base,
             topic: topic.into(),
@@ -74,6 +79,9 @@ impl Consumer {
             membership: VecDeque::new(),
             stash: VecDeque::new(),
             errors: Vec::new(),
+            refused: None,
+            group: setting("group.id"),
+            strategy: setting("partition.assignment.strategy"),
         })
     }
 

@@ -4,6 +4,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     client::{Client, ClientContext},
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    types::RDKafkaErrorCode as Code,
 };
 use tracker_api::Partition;
 
@@ -38,14 +39,15 @@ impl Reader {
     }
 
     /// The errors of the connection since the last call.
-    pub(super) fn errors(&self) -> Vec<String> {
-        drop(self.base.poll(Duration::ZERO));
-        self.base
-            .context()
-            .take_errors()
-            .into_iter()
-            .map(|(_, why)| why)
-            .collect()
+    pub(super) fn errors(&self) -> Vec<(Code, String)> {
+        // Each poll serves one of them, or a line of the log.
+        for _ in 0..100 {
+            drop(self.base.poll(Duration::ZERO));
+            if native::waiting(self.client()) == 0 {
+                break;
+            }
+        }
+        self.base.context().take_errors()
     }
 }
 

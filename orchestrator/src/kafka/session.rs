@@ -125,6 +125,7 @@ impl Positions for KafkaSession {
 impl Session for KafkaSession {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
         let polled = self.consumer.poll(max, wait)?;
+        self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
         if self.lagged.elapsed() >= LAG {
             self.lagged = Instant::now();

@@ -19,7 +19,8 @@ use super::{
     native::{
         self,
         mock::{
-            ADD_OFFSETS, ADD_PARTITIONS, Answer, END_TXN, INIT_PRODUCER_ID, Mock, PRODUCE, TXN_OFFSET_COMMIT,
+            ADD_OFFSETS, ADD_PARTITIONS, Answer, END_TXN, INIT_PRODUCER_ID, JOIN_GROUP, Mock, PRODUCE,
+            TXN_OFFSET_COMMIT,
         },
     },
 };
@@ -505,4 +506,38 @@ async fn a_reader_says_what_is_missing() {
         "{positions:?}"
     );
     assert_eq!(reader.bounds(&both).await.unwrap(), [0..0, 0..0]);
+}
+
+#[tokio::test]
+async fn another_members_assignor_is_named_until_the_group_takes_us() {
+    use Answer::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL as OTHER;
+    let mock = Mock::new(&[("in", 1)]);
+    mock.answer(JOIN_GROUP, &[OTHER; 2]);
+    let instance = Instance {
+        id: "one".into(),
+        configured: false,
+    };
+    let settings = Settings::new(mock.servers(), "group", "in", instance);
+    let stats = Arc::new(Stats::default());
+    let mut session = KafkaSession::connect(&settings, 0, None, stats.clone()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut named = false;
+    loop {
+        assert!(
+            Instant::now() < deadline,
+            "named: {named}, and no assignment came"
+        );
+        let polled = session.poll(10, Duration::from_millis(50)).await.unwrap();
+        if let Some(why) = stats.refusal() {
+            named = why.contains("another member of group `group`")
+                && why.contains("partition.assignment.strategy")
+                && why.contains("cooperative-sticky");
+            assert!(named, "{why}");
+        }
+        if !polled.membership.is_empty() {
+            break;
+        }
+    }
+    assert!(named, "nothing was said");
+    assert_eq!(stats.refusal(), None, "the group took us");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracker_api::{AttemptId, Outcome, Partition};
 
-use super::{Concluded, Error, Lane, partition::Owned};
+use super::{Concluded, Error, Lane, partition::Owned, stalls::Why};
 use crate::{
     config::InitialOffset,
     kafka::{Aborted, Advance, Attempt, ErrorKind, Position, Session},
@@ -36,13 +36,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let positions = match self.session.committed(&partitions).await {
             Ok(positions) => positions,
             Err(error) if error.kind == ErrorKind::Retriable => {
-                self.observer.reason(Some(format!(
-                    "waiting for the group's committed offsets: {error}"
-                )));
+                let text = format!("waiting for the group's committed offsets: {error}");
+                self.stand(None, Why::Kafka, text);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
+        self.stalls.end(None, Why::Kafka);
         let mut terms = Vec::with_capacity(positions.len());
         for position in positions {
             match self.term(position).await {
@@ -75,8 +75,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 }
                 Concluded::NotCommitted(aborted) => {
                     tracing::warn!(why = %aborted, "a term could not begin; trying again");
-                    self.observer
-                        .reason(Some(format!("waiting to begin on its partitions: {aborted}")));
+                    let text = format!("waiting to begin on its partitions: {aborted}");
+                    self.stand(None, Why::Aborted, text);
                     return Ok(());
                 }
             }
@@ -100,6 +100,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             });
             let fresh = self.assigned.remove(&advance.partition).unwrap_or(true);
             tracing::info!(partition = %advance.partition, offset = advance.next, era = note.era, term = note.term, "a term begins");
+            self.stalls.moved(&advance.partition);
             self.owned.insert(advance.partition, owned);
             if fresh {
                 start.push(position)
@@ -117,9 +118,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         if !rewind.is_empty() && !mutant::active(Mutant::NoRewindOnDrop) {
             self.session.rewind(&rewind).await?;
         }
-        if self.assigned.is_empty() {
-            self.observer.reason(None);
-        }
+        self.stalls.end(None, Why::Aborted);
         self.observer.joined(self.owned.len() + self.assigned.len());
         Ok(())
     }
@@ -225,7 +224,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
              Where to go on is yours to say: commit an offset for it with kafka-consumer-groups --reset-offsets"
         );
         tracing::error!("{why}");
-        self.observer.reason(Some(why));
+        self.stand(Some(partition), Why::Start, why);
         self.terms_after = Instant::now() + 25 * AGAIN;
         Ok(None)
     }

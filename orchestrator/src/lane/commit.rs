@@ -9,6 +9,7 @@ use super::{
     Concluded, Error, Lane, SUSPENDED,
     outputs::{attempt_value, dead_letter},
     partition::State,
+    stalls::Why,
 };
 use crate::{
     config::FailureMode,
@@ -81,8 +82,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
             Aborted::Aborted(why) | Aborted::Unknown(why) | Aborted::Fenced(why) => {
                 self.observer.aborted("aborted");
-                self.observer
-                    .reason(Some(format!("a transaction was aborted: {why}")));
+                self.stand(None, Why::Aborted, format!("a transaction was aborted: {why}"));
             }
         }
         Ok(())
@@ -176,9 +176,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         });
                     }
                     State::Ready(prepared) => {
-                        counts.filtered += u64::from(prepared.is_empty());
+                        counts.filtered += u64::from(prepared.is_empty() && !work.skipped);
+                        counts.skipped += u64::from(work.skipped);
                         if work.recorded {
-                            done.entries.push(work.entry(succeeded, at));
+                            // The entry of a skipped one begins afresh in this era: what is kept of successes, too.
+                            let captured = work.skipped.then(|| self.recorder.capture(&work.record, false));
+                            done.entries.push(Entry {
+                                captured: captured.flatten(),
+                                ..work.entry(succeeded, at)
+                            });
                         }
                     }
                     State::Todo => {}
@@ -217,7 +223,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.delay = (elapsed * 2).clamp(*self.settings.delay.start(), *self.settings.delay.end());
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
-        self.observer.reason(None);
+        attempt
+            .advance
+            .iter()
+            .for_each(|advance| self.stalls.moved(&advance.partition));
+        for why in [Why::Kafka, Why::Store, Why::Aborted] {
+            self.stalls.end(None, why);
+        }
     }
 
     /// The attempt came to nothing, so its failures say nothing. The void's id lies below the next attempt's.
@@ -242,10 +254,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
     fn refused(&mut self, source: Option<Place>, why: &crate::kafka::Error) {
         let at = self.recorder.now();
         let passes_named = |id| self.settings.skip.contains(id);
-        let work = source.and_then(|(partition, place)| self.owned.get_mut(&partition)?.work.get_mut(place));
+        let work = source
+            .as_ref()
+            .and_then(|(partition, place)| self.owned.get_mut(partition)?.work.get_mut(*place));
         let Some(work) = work.filter(|work| matches!(work.state, State::Ready(_))) else {
-            self.observer
-                .reason(Some(format!("a dead letter cannot be sent: {why}")));
+            let partition = source.map(|(partition, _)| partition);
+            let text = format!("a dead letter cannot be sent: {why}");
+            self.stand(partition.as_ref(), Why::DeadLetter, text);
             return;
         };
         let passes = self.settings.failure_mode == FailureMode::SkipAndLog || passes_named(&work.record.id);

@@ -9,6 +9,7 @@ use super::{
     Error, Lane,
     partition::{Owned, Work},
     pool::RecordRef,
+    stalls::Why,
 };
 use crate::{
     kafka::{ErrorKind, Membership, Polled, Session},
@@ -85,10 +86,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.hold(|o| room == 0 || is_blocked(o) && (o.work.len() >= records / 2 || o.bytes() >= bytes))
             .await?;
         match self.session.poll(room.max(1), wait).await {
-            Ok(polled) => self.absorb(polled),
+            Ok(polled) => {
+                self.stalls.end(None, Why::Kafka);
+                self.absorb(polled);
+            }
             Err(error) if error.kind == ErrorKind::Retriable => {
                 tracing::warn!(%error, "polling again");
-                self.observer.reason(Some(format!("waiting for Kafka: {error}")));
+                self.stand(None, Why::Kafka, format!("waiting for Kafka: {error}"));
                 tokio::time::sleep(IDLE).await;
             }
             Err(error) => return Err(error.into()),
@@ -165,6 +169,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     pub(super) fn drop_partition(&mut self, partition: &Partition) {
         self.owned.remove(partition);
         self.assigned.remove(partition);
+        self.stalls.moved(partition);
     }
 
     /// Drops a partition's batch although it is still ours: its term begins anew, and the consumer goes back to C(p).

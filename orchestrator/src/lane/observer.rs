@@ -2,6 +2,7 @@ use std::{fmt, time::Duration};
 
 use tracker_api::RecordId;
 
+use super::stalls::Stall;
 use crate::telemetry::Counts;
 
 /// Who is told how a lane fares: metrics and health. Told once per batch, never per record.
@@ -10,8 +11,8 @@ pub(crate) trait Observer: fmt::Debug + Send + Sync {
     fn beat(&self);
     /// So many partitions are ours.
     fn joined(&self, partitions: usize);
-    /// Why nothing moves; none when it moves again.
-    fn reason(&self, reason: Option<String>);
+    /// All that does not move; told at every change.
+    fn stalled(&self, stalls: Vec<Stall>);
     fn transformed(&self, records: usize, elapsed: Duration);
     fn transform_failed(&self, class: &str);
     /// A commit, and how long its transaction took. Told after the commit, so counters never claim what is not there.

@@ -31,6 +31,7 @@ pub use lines::{EntryLine, FORMAT, Hex, Line, ProgressLine};
 pub use many::{About, Exported, Grouped};
 pub use operations::{Operations, Reconcile, Reconciled};
 pub use shown::{Bytes, Payload, Position, Resolved, Shown};
+pub(crate) use table::columns;
 pub use table::escape;
 
 pub use crate::reconcile::Report;

@@ -11,7 +11,7 @@ use tracker_api::RecordId;
 use crate::{
     http::Health,
     kafka::{Recycle, Stats},
-    lane::Observer,
+    lane::{Observer, stalls::Stall},
     telemetry::{Counts, LaneMetrics},
 };
 
@@ -53,14 +53,16 @@ impl Watch {
 impl Observer for Watch {
     fn beat(&self) {
         self.health.beat(self.lane);
+        self.health.refused(self.lane, self.stats.refusal());
     }
 
     fn joined(&self, partitions: usize) {
         self.health.joined(self.lane, partitions);
     }
 
-    fn reason(&self, reason: Option<String>) {
-        self.health.reason(self.lane, reason);
+    fn stalled(&self, stalls: Vec<Stall>) {
+        self.metrics.stalled(&stalls);
+        self.health.stalled(self.lane, stalls);
     }
 
     fn transformed(&self, records: usize, elapsed: Duration) {
@@ -93,11 +95,6 @@ impl Observer for Watch {
     fn blocked(&self, records: &[RecordId]) {
         self.metrics.blocked(records.len());
         self.metrics.lag(&self.stats.lag());
-        let ids: Vec<String> = records.iter().map(RecordId::to_string).collect();
-        self.health.note(
-            self.lane,
-            (!ids.is_empty()).then(|| format!("blocked at {}", ids.join(", "))),
-        );
     }
 
     fn lost(&self, failures: u64) {

@@ -30,6 +30,7 @@ use crate::{
     lane::{
         Lane, Observer, Parts, Settings,
         pool::{Pool, PoolSettings},
+        stalls::Stall,
     },
     recorder::{self, Recorder},
     telemetry::Counts,
@@ -50,6 +51,8 @@ pub(super) struct Verdict {
     /// Records passed, and of them those that failed.
     pub(super) passed: (usize, usize),
     pub(super) rounds: u32,
+    /// Records that were passed because they had succeeded before.
+    pub(super) skipped: u32,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,7 @@ struct Deaf;
 impl Observer for Deaf {
     fn beat(&self) {}
     fn joined(&self, _: usize) {}
-    fn reason(&self, _: Option<String>) {}
+    fn stalled(&self, _: Vec<Stall>) {}
     fn transformed(&self, _: usize, _: Duration) {}
     fn transform_failed(&self, _: &str) {}
     fn committed(&self, _: &Counts, _: Duration) {}
@@ -182,6 +185,7 @@ impl Run {
             capture: self.case.capture,
             capture_on_failure_only: true,
             store_mark: 0,
+            skip_succeeded: self.case.skip_succeeded,
         };
         if let Some(fallback) = fallback.clone() {
             spawn_local(crate::resilience::fallback::run(store.clone(), fallback));

@@ -1,0 +1,164 @@
+//! What does not move, and why: of the whole lane, or of single partitions.
+//!
+//! A reason belongs to whom it is about, and only that one's own progress ends it: a commit of another partition says
+//! nothing about one that stands.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tracker_api::{Partition, Timestamp};
+
+use super::Observer;
+
+/// Why something does not move, as metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Why {
+    /// Kafka, or the coordinator of the group, does not answer.
+    Kafka,
+    /// Nobody can tell where the partition begins: a person must say it.
+    Start,
+    /// An offset of somebody's transaction is pending, or a transaction hangs.
+    Pending,
+    /// The log cannot be read where the partition stands.
+    Unreadable,
+    /// The store must answer first.
+    Store,
+    /// A transaction was aborted and is tried again.
+    Aborted,
+    /// A topic or its broker does not take what is sent.
+    Destination,
+    /// A dead letter cannot be sent.
+    DeadLetter,
+    /// Transforms do not return.
+    Transform,
+    /// A record fails and is tried again. The service stays ready: another instance would stand at it too.
+    Blocked,
+}
+
+impl Why {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Kafka,
+        Self::Start,
+        Self::Pending,
+        Self::Unreadable,
+        Self::Store,
+        Self::Aborted,
+        Self::Destination,
+        Self::DeadLetter,
+        Self::Transform,
+        Self::Blocked,
+    ];
+
+    /// The label of `orch_stalled_partitions`.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::Start => "start",
+            Self::Pending => "pending",
+            Self::Unreadable => "unreadable",
+            Self::Store => "store",
+            Self::Aborted => "aborted",
+            Self::Destination => "destination",
+            Self::DeadLetter => "dead_letter",
+            Self::Transform => "transform",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    /// Whether the service is ready nevertheless.
+    pub(crate) fn is_ready(self) -> bool {
+        self == Self::Blocked
+    }
+}
+
+/// One thing that does not move.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stall {
+    /// None: the whole lane.
+    pub(crate) partition: Option<Partition>,
+    pub(crate) why: Why,
+    /// What a person reads: what happened, where, and what to do.
+    pub(crate) text: String,
+    /// Since when it stands for this reason, by the wall clock.
+    pub(crate) since: Timestamp,
+}
+
+/// What of one lane does not move. Tells the observer at every change.
+#[derive(Debug)]
+pub(super) struct Stalls {
+    of: BTreeMap<(Option<Partition>, Why), Stall>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Stalls {
+    pub(super) fn new(observer: Arc<dyn Observer>) -> Self {
+        Self {
+            of: BTreeMap::new(),
+            observer,
+        }
+    }
+
+    /// `partition`, or the whole lane, does not move. A reason that is known keeps its time; its text may be newer.
+    pub(super) fn stand(&mut self, partition: Option<&Partition>, why: Why, text: String, now: Timestamp) {
+        let stall = self.of.entry((partition.cloned(), why)).or_insert_with(|| Stall {
+            partition: partition.cloned(),
+            why,
+            text: String::new(),
+            since: now,
+        });
+        if stall.text != text {
+            stall.text = text;
+            self.tell();
+        }
+    }
+
+    /// This reason is over.
+    pub(super) fn end(&mut self, partition: Option<&Partition>, why: Why) {
+        if self.of.remove(&(partition.cloned(), why)).is_some() {
+            self.tell();
+        }
+    }
+
+    /// The partition moves, or is not ours any more: no reason of its own is left.
+    pub(super) fn moved(&mut self, partition: &Partition) {
+        let before = self.of.len();
+        self.of.retain(|(of, _), _| of.as_ref() != Some(partition));
+        if self.of.len() != before {
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        self.observer.stalled(self.of.values().cloned().collect());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::tests::Seen;
+
+    #[test]
+    fn only_its_own_progress_ends_a_partitions_reason_and_its_time_stays() {
+        let seen = Arc::new(Seen::default());
+        let mut stalls = Stalls::new(seen.clone());
+        let (one, two) = (Partition::new("orders", 1), Partition::new("orders", 2));
+        stalls.stand(Some(&one), Why::Start, "no offset".into(), Timestamp(5));
+        stalls.stand(Some(&two), Why::Blocked, "orders:2:7".into(), Timestamp(6));
+        stalls.stand(None, Why::Kafka, "away".into(), Timestamp(7));
+        stalls.stand(Some(&one), Why::Start, "still no offset".into(), Timestamp(9));
+        stalls.end(None, Why::Kafka);
+        stalls.moved(&two);
+        let left = seen.stalls();
+        assert_eq!(
+            left,
+            [Stall {
+                partition: Some(one.clone()),
+                why: Why::Start,
+                text: "still no offset".into(),
+                since: Timestamp(5),
+            }]
+        );
+        stalls.moved(&one);
+        assert!(seen.stalls().is_empty());
+    }
+}
