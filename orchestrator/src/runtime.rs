@@ -8,6 +8,7 @@ mod lanes;
 mod mark;
 mod predecessor;
 mod retention;
+mod store_watch;
 mod watch;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -270,6 +271,14 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         servers.push(tokio::spawn(async move {
             quiet
                 .run_until_cancelled(retention::run(keep, &*store, state, &SystemClock))
+                .await;
+        }));
+        let needs = matches!(settings.tracking, Tracking::Reliable | Tracking::Outbox);
+        let accepted = needs.then(|| settings.store.accepted_risks.clone());
+        let (store, health, quiet) = (guarded.clone(), health.clone(), quiet.clone());
+        servers.push(tokio::spawn(async move {
+            quiet
+                .run_until_cancelled(store_watch::run(&*store, accepted, &health))
                 .await;
         }));
         guarded as DynTracker

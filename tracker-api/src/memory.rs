@@ -256,7 +256,7 @@ impl FailureTracker for MemoryTracker {
     }
 
     // It forgets by its name: whoever configures `memory` has accepted it.
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }

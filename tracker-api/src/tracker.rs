@@ -150,8 +150,7 @@ pub struct Group {
     pub message: String,
 }
 
-/// A promise of the contract that a store cannot keep as it is set up: known when it was opened. Tracking that needs the
-/// promise refuses to start, unless the operator accepts the risk by its name.
+/// A promise of the contract that a store cannot keep as it is set up. Tracking that needs the promise refuses to start, unless the operator accepts the risk by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Risk {
     /// What an operator writes to accept it: lower case and dashes, the backend's name first, such as `redis-everysec`.
@@ -233,8 +232,9 @@ pub trait FailureTracker: fmt::Debug + Send + Sync + 'static {
     /// [`CorruptRows`]: crate::CorruptRows
     fn corrupt_rows(&self) -> Vec<CorruptRow>;
 
-    /// What this store, as it was found when it was opened, cannot promise; empty for one that keeps the contract.
-    fn risks(&self) -> Vec<Risk>;
+    /// What this store, as it is set up now, cannot promise; empty for one that keeps the contract. Asks the store: a
+    /// setting may be changed while it is open.
+    async fn risks(&self) -> Result<Vec<Risk>>;
 }
 
 /// A tracker chosen at run time.

@@ -21,7 +21,6 @@ pub(crate) struct Tracker {
     pub(crate) link: Link,
     pub(crate) number: Number,
     pub(crate) name: String,
-    pub(crate) risks: Vec<Risk>,
 }
 
 // Rounds of reading what a pipeline could not join and replacing it if nobody was faster. Each round somebody gets on.
@@ -349,7 +348,7 @@ impl FailureTracker for Tracker {
         self.link.corrupt.all()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.risks.clone()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        crate::schema::greet(&self.link, "asking what it promises").await
     }
 }

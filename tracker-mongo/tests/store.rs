@@ -253,7 +253,7 @@ async fn a_wrong_password_and_missing_rights_are_told_with_the_user() {
     assert_eq!(error.kind(), ErrorKind::Config);
     says(&error, &["as user `ada`", "readWrite"]);
 
-    let risks = tracker.risks();
+    let risks = tracker.risks().await.unwrap();
     assert_eq!(risks.len(), 1);
     assert_eq!(risks[0].name, "mongo-standalone");
     assert!(risks[0].what.contains("rs.initiate()"), "{}", risks[0].what);
@@ -267,7 +267,7 @@ async fn a_replica_set_has_no_risks() {
         cluster: None,
     };
     let tracker = open(config(&server.url()), &namespace).await.unwrap();
-    assert_eq!(tracker.risks(), []);
+    assert_eq!(tracker.risks().await.unwrap(), []);
 }
 
 #[tokio::test]

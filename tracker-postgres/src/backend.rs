@@ -15,7 +15,7 @@ use crate::{
     connections::{Again, Connections, Statement},
     listing,
     rows::{Columns, Parameters},
-    statements, text,
+    session, statements, text,
 };
 
 /// The bytes of one call that the server takes for sure: it closes a connection that sends a gigabyte at once.
@@ -28,7 +28,7 @@ pub(crate) struct Tracker {
     pub(crate) namespace: i32,
     /// The namespace's name, as it is stored.
     pub(crate) name: Vec<u8>,
-    pub(crate) risks: Vec<Risk>,
+    pub(crate) schema: String,
     pub(crate) corrupt: CorruptRows,
 }
 
@@ -436,7 +436,20 @@ impl FailureTracker for Tracker {
         self.corrupt.all()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.risks.clone()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        let parameters = || {
+            let mut given = Parameters::default();
+            given.add(&self.schema[..])?;
+            Ok(given)
+        };
+        let rows = self
+            .ask(
+                "asking what it promises",
+                session::PROMISES.into(),
+                Again::Same,
+                &parameters,
+            )
+            .await?;
+        rows.first().map_or(Ok(Vec::new()), session::risks)
     }
 }

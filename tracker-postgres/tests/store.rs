@@ -442,7 +442,7 @@ async fn text_that_postgresql_cannot_hold_comes_back() {
 #[tokio::test]
 async fn what_the_server_cannot_promise_is_told_by_name() {
     let sound = opened(&config(test_servers::postgres(), "sound")).await.unwrap();
-    assert_eq!(sound.risks(), []);
+    assert_eq!(sound.risks().await.unwrap(), []);
     let server =
         Server::start_with(Kind::Postgres, &[("fsync", "off"), ("full_page_writes", "off")]).unwrap();
     opened(&config(&server, "orchestrator")).await.unwrap();
@@ -453,7 +453,12 @@ async fn what_the_server_cannot_promise_is_told_by_name() {
         "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'",
     )
     .await;
-    let risks = opened(&config(&server, "orchestrator")).await.unwrap().risks();
+    let risks = opened(&config(&server, "orchestrator"))
+        .await
+        .unwrap()
+        .risks()
+        .await
+        .unwrap();
     let names: Vec<_> = risks.iter().map(|risk| risk.name.as_str()).collect();
     assert_eq!(
         names,

@@ -29,14 +29,15 @@ const LOOKED_AT: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Tracker {
     link: Arc<Link>,
-    terms: Terms,
+    /// How many bytes the server takes in one string.
+    largest: usize,
 }
 
 impl Tracker {
     pub(crate) async fn open(link: Arc<Link>, namespace: &Namespace) -> Result<Self> {
-        let terms = promise::terms(&link).await?;
+        let Terms { largest, .. } = promise::terms(&link).await?;
         claim(&link, namespace).await?;
-        Ok(Self { link, terms })
+        Ok(Self { link, largest })
     }
 
     fn damaged(&self, what: &str) -> Error {
@@ -48,7 +49,7 @@ impl Tracker {
         let mut stand = Vec::with_capacity(entries.len());
         let mut rows = entries
             .iter()
-            .map(|entry| row(entry, whole, self.terms.largest))
+            .map(|entry| row(entry, whole, self.largest))
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .peekable();
@@ -318,8 +319,8 @@ impl FailureTracker for Tracker {
         self.link.corrupt().all()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.terms.risks.clone()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(promise::terms(&self.link).await?.risks)
     }
 }
 

@@ -170,7 +170,7 @@ impl Link {
             };
             let code = answer.code();
             let moved = self.route.target.mode == Mode::Cluster && code == Some("MOVED");
-            let elsewhere = matches!(code, Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN"));
+            let elsewhere = matches!(code, Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH"));
             // After a protocol error the server hangs up.
             let ended = code.is_none()
                 || answer

@@ -222,10 +222,24 @@ async fn a_missing_permission_is_named() {
     .concat();
     tell(&server, &words).await;
     let tracker = opened(&url("least"), "orders").await.unwrap();
-    let names: Vec<_> = tracker.risks().into_iter().map(|risk| risk.name).collect();
+    let names: Vec<_> = tracker
+        .risks()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|risk| risk.name)
+        .collect();
     assert_eq!(names, ["redis-unknown"]);
     tell(&server, &["ACL", "SETUSER", "least", "+info", "+config|get"]).await;
-    assert_eq!(opened(&url("least"), "orders").await.unwrap().risks(), []);
+    assert_eq!(
+        opened(&url("least"), "orders")
+            .await
+            .unwrap()
+            .risks()
+            .await
+            .unwrap(),
+        []
+    );
     tracker.record(&[failed(1)], &[common_progress()]).await.unwrap();
     tracker.groups(&Query::default()).await.unwrap();
     tracker.list(&Query::default()).await.unwrap();
@@ -768,9 +782,18 @@ async fn what_a_server_cannot_promise_is_a_risk_by_name() {
         let url = server.url();
         async move {
             let tracker = opened(&url, "orders").await.unwrap();
-            assert!(tracker.risks().iter().all(|risk| risk.what.len() > 40));
+            assert!(
+                tracker
+                    .risks()
+                    .await
+                    .unwrap()
+                    .iter()
+                    .all(|risk| risk.what.len() > 40)
+            );
             tracker
                 .risks()
+                .await
+                .unwrap()
                 .into_iter()
                 .map(|risk| risk.name)
                 .collect::<Vec<_>>()

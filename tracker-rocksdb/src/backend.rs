@@ -429,8 +429,8 @@ impl FailureTracker for Tracker {
     }
 
     // Its directory is on a disk of this machine, and each write is synced to it.
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }
 

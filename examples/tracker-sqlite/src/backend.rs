@@ -418,7 +418,7 @@ impl FailureTracker for Tracker {
     }
 
     // A local disk, and each commit is synced to it.
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }

@@ -262,15 +262,16 @@ impl Operations {
     /// [`Kind::NoTracker`] if there is none. That it does not answer is part of the answer.
     pub async fn about(&self) -> Result<About> {
         let tracker = self.tracker()?;
-        let rows = match tracker.ping().await {
-            Ok(()) => tracker.progress().await,
-            Err(error) => Err(error),
+        let asked = async {
+            tracker.ping().await?;
+            Ok::<_, tracker_api::Error>((tracker.progress().await?, tracker.risks().await?))
         };
-        let answers = rows.as_ref().map(|_| ()).map_err(ToString::to_string);
-        let rows = rows.unwrap_or_default();
+        let asked = asked.await;
+        let answers = asked.as_ref().map(|_| ()).map_err(ToString::to_string);
+        let (rows, risks) = asked.unwrap_or_default();
         Ok(About {
             answers,
-            risks: tracker.risks(),
+            risks,
             corrupt_rows: tracker.corrupt_rows(),
             partitions: rows.len(),
             failed: rows.iter().map(|row| row.failed).sum(),

@@ -208,8 +208,8 @@ impl FailureTracker for Lossy {
         self.inner.corrupt_rows()
     }
 
-    fn risks(&self) -> Vec<tracker_api::Risk> {
-        self.inner.risks()
+    async fn risks(&self) -> tracker_api::Result<Vec<tracker_api::Risk>> {
+        self.inner.risks().await
     }
 }
 

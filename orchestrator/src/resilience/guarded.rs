@@ -238,7 +238,7 @@ impl FailureTracker for Guarded {
         self.inner.corrupt_rows()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.call("risks", Again::Yes, || self.inner.risks()).await
     }
 }

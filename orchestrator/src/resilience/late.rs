@@ -105,9 +105,8 @@ impl FailureTracker for Late {
             .map_or_else(Vec::new, |store| store.corrupt_rows())
     }
 
-    // Not known before it is open: whoever opens it looks.
-    fn risks(&self) -> Vec<Risk> {
-        self.opened.get().map_or_else(Vec::new, |store| store.risks())
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.store()?.risks().await
     }
 }
 
@@ -130,7 +129,7 @@ mod tests {
         let error = late.ping().await.unwrap_err();
         assert!(error.is_transient(), "{error}");
         assert!(error.to_string().contains("nobody listens"), "{error}");
-        assert!(late.risks().is_empty());
+        assert!(late.risks().await.is_err());
 
         let tries = AtomicUsize::new(0);
         let open = || async {

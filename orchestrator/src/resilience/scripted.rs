@@ -33,6 +33,7 @@ pub(crate) struct Scripted {
     calls: AtomicUsize,
     pub(crate) now: AtomicUsize,
     pub(crate) most: AtomicUsize,
+    set_up: Mutex<(Vec<Risk>, Vec<CorruptRow>)>,
 }
 
 impl Scripted {
@@ -43,7 +44,13 @@ impl Scripted {
             calls: AtomicUsize::new(0),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
+            set_up: Mutex::default(),
         })
+    }
+
+    /// What it cannot promise, and which of its rows cannot be read.
+    pub(crate) fn set_up(&self, risks: Vec<Risk>, corrupt: Vec<CorruptRow>) {
+        *self.set_up.lock().unwrap() = (risks, corrupt);
     }
 
     pub(crate) fn then(&self, act: Act) {
@@ -117,10 +124,10 @@ impl FailureTracker for Scripted {
         self.act(()).await
     }
     fn corrupt_rows(&self) -> Vec<CorruptRow> {
-        Vec::new()
+        self.set_up.lock().unwrap().1.clone()
     }
-
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        let risks = self.set_up.lock().unwrap().0.clone();
+        self.act(risks).await
     }
 }

@@ -221,7 +221,7 @@ impl FailureTracker for SimTracker {
         Vec::new()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }

@@ -87,7 +87,7 @@ impl FailureTracker for FaultyTracker {
         self.inner.corrupt_rows()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.inner.risks().await
     }
 }

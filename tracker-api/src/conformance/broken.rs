@@ -385,7 +385,7 @@ impl FailureTracker for Broken {
         self.inner.corrupt_rows()
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.inner.risks().await
     }
 }
