@@ -23,7 +23,7 @@ use self::{
 };
 use crate::{
     clock::SystemClock,
-    config::Settings,
+    config::{Settings, Tracking},
     http::{self, Control, Health, Info, Phase},
     kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
     lane,
@@ -266,18 +266,18 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     let store = store.map(|inner| {
         let guarded = Arc::new(Guarded::new(inner, guard(&settings)));
         health.store(guarded.watch());
-        let (keep, state, quiet) = (settings.retention, guarded.watch(), quiet.clone());
+        let (keep, state, until) = (settings.retention, guarded.watch(), quiet.clone());
         let store = guarded.clone();
         servers.push(tokio::spawn(async move {
-            quiet
+            until
                 .run_until_cancelled(retention::run(keep, &*store, state, &SystemClock))
                 .await;
         }));
         let needs = matches!(settings.tracking, Tracking::Reliable | Tracking::Outbox);
         let accepted = needs.then(|| settings.store.accepted_risks.clone());
-        let (store, health, quiet) = (guarded.clone(), health.clone(), quiet.clone());
+        let (store, health, until) = (guarded.clone(), health.clone(), quiet.clone());
         servers.push(tokio::spawn(async move {
-            quiet
+            until
                 .run_until_cancelled(store_watch::run(&*store, accepted, &health))
                 .await;
         }));

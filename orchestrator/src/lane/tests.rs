@@ -300,7 +300,6 @@ struct Work {
 impl Work {
     /// Starts a lane and lets it run for `time`.
     async fn of(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration) -> Self {
-<<<<<<< HEAD
         let tracker = MemoryTracker::default();
         let store = Arc::new(tracker.clone());
         Self::on(
@@ -319,17 +318,6 @@ impl Work {
         settings: Settings,
         (tracking, on_store_failure): (Tracking, OnStoreFailure),
         (tracker, store): (MemoryTracker, tracker_api::DynTracker),
-=======
-        Self::with(kafka, MemoryTracker::default(), settings, tracking, time).await
-    }
-
-    /// The same, on a store that others have written to.
-    async fn with(
-        kafka: Kafka,
-        tracker: MemoryTracker,
-        settings: Settings,
-        tracking: Tracking,
->>>>>>> main
         time: Duration,
     ) -> Self {
         let work = Self {
@@ -654,7 +642,6 @@ fn the_note_names_an_attempt_until_its_failures_are_confirmed() {
     });
 }
 
-<<<<<<< HEAD
 /// A tool sets an offset, without a note of ours.
 fn reset(kafka: &Kafka, number: i32, to: i64) {
     let partition = Partition::new("orders", number);
@@ -733,7 +720,9 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
             "nothing that lies behind has succeeded"
         );
         assert!(work.kafka.note(0).gaps.contains(1));
-=======
+    });
+}
+
 #[test]
 fn a_gap_that_closes_leaves_the_row_also_when_nothing_more_is_committed() {
     paused(async {
@@ -799,11 +788,12 @@ fn what_a_recovery_finds_missed_stays_in_the_row_from_term_to_term_and_in_no_not
             .insert(partition.clone(), (2, note.to_string()));
         for term in 4..=5 {
             let time = Duration::from_secs(2);
-            let work = Work::with(
+            let store = Arc::new(tracker.clone());
+            let work = Work::on(
                 kafka.clone(),
-                tracker.clone(),
                 skipping(),
-                Tracking::Reliable,
+                (Tracking::Reliable, OnStoreFailure::Block),
+                (tracker.clone(), store),
                 time,
             )
             .await;
@@ -815,6 +805,5 @@ fn what_a_recovery_finds_missed_stays_in_the_row_from_term_to_term_and_in_no_not
             work.stop.cancel();
             tokio::time::sleep(time).await;
         }
->>>>>>> main
     });
 }

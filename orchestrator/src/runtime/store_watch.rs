@@ -50,7 +50,8 @@ impl Told {
         // A store that does not answer says nothing new; that it is away others tell.
         if let Ok(risks) = store.risks().await {
             let found = risks.into_iter().map(|risk| (risk.name, risk.what));
-            let found = found.filter(|(name, _)| self.accepted.as_ref().is_some_and(|names| !names.contains(name)));
+            let found =
+                found.filter(|(name, _)| self.accepted.as_ref().is_some_and(|names| !names.contains(name)));
             let found: BTreeMap<String, String> = found.collect();
             for (name, what) in found.iter().filter(|(name, _)| !self.risks.contains_key(*name)) {
                 tracing::warn!(risk = %name, "the store promises less than when it was opened, and less than the tracking needs: {what}");
@@ -62,9 +63,17 @@ impl Told {
             self.risks = found;
         }
         let names: Vec<&str> = self.risks.keys().map(String::as_str).collect();
-        let risks = (!names.is_empty()).then(|| format!("the store promises less than the tracking needs: {}", names.join(", ")));
+        let risks = (!names.is_empty()).then(|| {
+            format!(
+                "the store promises less than the tracking needs: {}",
+                names.join(", ")
+            )
+        });
         let corrupt = (!rows.is_empty()).then(|| {
-            format!("{} rows of the store cannot be read and are put aside (`tracker info` names them)", rows.len())
+            format!(
+                "{} rows of the store cannot be read and are put aside (`tracker info` names them)",
+                rows.len()
+            )
         });
         let notes: Vec<String> = risks.into_iter().chain(corrupt).collect();
         (!notes.is_empty()).then(|| notes.join("; "))

@@ -1,8 +1,8 @@
 use std::time::Instant;
 
 use super::catalogue::{
-    CIRCUIT, CIRCUIT_OPEN, CORRUPT_ROWS, DEGRADED, DRAINED, FALLBACK_HOLDS, PURGED, STORE_RISK, TRACKER_CALLS, TRACKER_RETRIES,
-    TRACKER_TIME,
+    CIRCUIT, CIRCUIT_OPEN, CORRUPT_ROWS, DEGRADED, DRAINED, FALLBACK_HOLDS, PURGED, STORE_RISK,
+    TRACKER_CALLS, TRACKER_RETRIES, TRACKER_TIME,
 };
 
 /// One call to the store, counted when it ends; a call whose future is dropped counts as `cancelled`.
