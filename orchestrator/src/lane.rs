@@ -9,7 +9,9 @@ mod again;
 mod assign;
 mod batch;
 mod commit;
+mod dead_letter;
 mod feed;
+mod headers;
 mod observer;
 mod outputs;
 mod partition;
@@ -241,9 +243,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     partition,
                     attempts,
                     closed,
+                    unknown,
                 } => {
                     let owned = self.owned.get_mut(&partition);
-                    if owned.is_some_and(|owned| owned.confirm(&attempts, &closed)) {
+                    if owned.is_some_and(|owned| owned.confirm(&attempts, &closed, &unknown)) {
                         self.tell(&partition);
                     }
                 }

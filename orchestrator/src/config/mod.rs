@@ -40,4 +40,7 @@ pub use settings::{
     Backend, Batch, Kafka, Payload, Properties, Retention, Retry, Settings, Store, Transforms,
 };
 pub use show::Shown;
-pub use words::{FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload, Tracking};
+pub use words::{
+    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload,
+    Tracking,
+};

@@ -5,11 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
 
-use super::{outputs::Prepared, pool::RecordRef};
+use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef};
 use crate::{
     kafka::{Advance, Position},
     mutant::{self, Mutant},
-    note::{MOST_UNCONFIRMED, Note},
+    note::{MOST_GAPS, MOST_UNCONFIRMED, Note},
 };
 
 /// A record from its poll to its commit.
@@ -24,6 +24,8 @@ pub(super) struct Work {
     pub(super) revision: u64,
     /// Whether the store has, or may have, an entry of it.
     pub(super) recorded: bool,
+    /// How much of it its dead letter carries; less after the topic refused one.
+    pub(super) letter: Form,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
     /// Its output was committed in an older era: it is passed without another.
@@ -49,6 +51,7 @@ impl Work {
             first_failed_at: None,
             revision: 0,
             recorded: false,
+            letter: Form::default(),
             unknown: false,
             skipped: false,
         }
@@ -116,6 +119,8 @@ pub(super) struct Owned {
     pub(super) held: bool,
     /// The store has said that nothing at or above C(p) has succeeded in an older era.
     pub(super) fresh: bool,
+    /// The store did not say what has succeeded: it is asked again then.
+    pub(super) unanswered: Option<Instant>,
     pub(super) recovery: Option<AbortHandle>,
 }
 
@@ -150,6 +155,7 @@ impl Owned {
             blocked: None,
             held: false,
             fresh: false,
+            unanswered: None,
             recovery: None,
         }
     }
@@ -165,7 +171,9 @@ impl Owned {
 
     /// Whether it has work that may run now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        !self.work.is_empty() && self.blocked.is_none_or(|b| b.until <= now)
+        !self.work.is_empty()
+            && self.blocked.is_none_or(|b| b.until <= now)
+            && self.unanswered.is_none_or(|until| until <= now)
     }
 
     /// The record at `offset`, if it is held. The works of one partition are in the order of their offsets.
@@ -198,23 +206,22 @@ impl Owned {
         self.unconfirmed.len() >= MOST_UNCONFIRMED
     }
 
-    /// The store has confirmed these attempts, and holds these offsets of gaps. Answers whether a gap has closed.
-    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64]) -> bool {
+    /// The store has confirmed these attempts, holds these offsets of gaps, and did not take the failures of `unknown`.
+    /// Answers whether the gaps are others now.
+    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64], unknown: &[i64]) -> bool {
+        let before = (self.gaps.clone(), self.missed.clone());
         self.unconfirmed.retain(|attempt| !attempts.contains(attempt));
         self.gapped.retain(|attempt| !attempts.contains(attempt));
-        let mut has_closed = false;
         for gaps in [Some(&mut self.gaps), self.missed.as_mut()].into_iter().flatten() {
-            for offset in closed
+            closed
                 .iter()
-                .filter(|offset| gaps.contains(**offset))
-                .copied()
-                .collect::<Vec<_>>()
-            {
-                gaps.remove(&(offset..offset + 1));
-                has_closed = true;
-            }
+                .for_each(|offset| gaps.remove(&(*offset..*offset + 1)));
         }
-        has_closed
+        unknown
+            .iter()
+            .for_each(|offset| self.gaps.add(*offset..*offset + 1));
+        self.gaps.bound(MOST_GAPS);
+        before != (self.gaps.clone(), self.missed.clone())
     }
 
     /// The step over the first `count` works, as attempt `id`.

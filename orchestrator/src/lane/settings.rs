@@ -2,14 +2,16 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tracker_api::RecordId;
 
-use crate::config::{FailureMode, InitialOffset};
+use crate::config::{DeadLetterHeaders, FailureMode, InitialOffset};
 
 /// What a lane was told by the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) group: Arc<str>,
     pub(crate) source: Arc<str>,
     pub(crate) target: Arc<str>,
     pub(crate) dead_letter: Option<Arc<str>>,
+    pub(crate) dead_letter_headers: DeadLetterHeaders,
     pub(crate) failure_mode: FailureMode,
     pub(crate) initial_offset: InitialOffset,
     /// Tries of a record before it is passed over; from 1. Atomic knows no last one.

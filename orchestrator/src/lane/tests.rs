@@ -29,9 +29,11 @@ use crate::{
 
 pub(crate) fn settings() -> Settings {
     Settings {
+        group: "group".into(),
         source: "orders".into(),
         target: "enriched".into(),
         dead_letter: None,
+        dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
         failure_mode: FailureMode::Atomic,
         initial_offset: InitialOffset::Earliest,
         max_attempts: 3,

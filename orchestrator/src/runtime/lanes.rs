@@ -267,9 +267,11 @@ async fn pause(stop: &CancellationToken, wait: Duration) {
 
 fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
     lane::Settings {
+        group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         dead_letter: settings.dead_letter_topic.clone(),
+        dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
         max_attempts: settings.retry.max_attempts,
