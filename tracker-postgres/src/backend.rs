@@ -6,16 +6,16 @@ use std::{
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use tracker_api::{
-    AttemptId, Change, CorruptRow, CorruptRows, Cursor, Entry, Error, ErrorKind, FailureTracker, Gaps, Group,
-    Order, Page, Partition, Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce,
-    coalesce_whole,
+    Change, CorruptRow, CorruptRows, Cursor, Entry, Error, ErrorKind, FailureTracker, Group, Order, Page,
+    Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
 };
 
 use crate::{
+    answers,
     connections::{Again, Connections, Statement},
     listing,
     rows::{Columns, Parameters},
-    session, statements, text,
+    session, statements,
 };
 
 /// The bytes of one call that the server takes for sure: it closes a connection that sends a gigabyte at once.
@@ -63,7 +63,7 @@ impl Tracker {
             );
             return Err(Error::new(ErrorKind::Refused, message));
         }
-        let rows = joined(progress);
+        let rows = answers::joined(progress);
         let parameters = || {
             let mut given = Parameters::default();
             given.add(self.namespace)?;
@@ -71,7 +71,7 @@ impl Tracker {
             if whole {
                 given.resolutions(entries, |entry| (entry.revision, entry.resolution.as_ref()))?;
             }
-            progress_parameters(&mut given, &rows)?;
+            answers::progress_parameters(&mut given, &rows)?;
             Ok(given)
         };
         let sql = if whole {
@@ -105,102 +105,6 @@ fn weight(entry: &Entry) -> usize {
         .as_ref()
         .map_or(0, |r| r.actor.len() + r.reason.len());
     200 + entry.id.partition.topic.len() + captured + texts + words
-}
-
-/// A row may not be written twice in one statement.
-fn joined(progress: &[Progress]) -> Vec<Progress> {
-    let mut rows: BTreeMap<&Partition, Progress> = BTreeMap::new();
-    for new in progress {
-        rows.entry(&new.partition)
-            .and_modify(|row| row.join(new))
-            .or_insert_with(|| new.clone());
-    }
-    rows.into_values().collect()
-}
-
-fn progress_parameters(given: &mut Parameters, rows: &[Progress]) -> Result<()> {
-    let ranges = |gaps: &Gaps| {
-        let gaps: Vec<String> = gaps
-            .iter()
-            .map(|gap| format!("[{},{})", gap.start, gap.end))
-            .collect();
-        format!("{{{}}}", gaps.join(","))
-    };
-    given.each(rows, |row| text::stored(&row.partition.topic))?;
-    given.each(rows, |row| row.partition.number)?;
-    given.each(rows, |row| row.era.cast_signed())?;
-    given.each(rows, |row| row.term.cast_signed())?;
-    given.each(rows, |row| row.attempt.0)?;
-    given.each(rows, |row| row.floor)?;
-    given.each(rows, |row| row.received)?;
-    given.each(rows, |row| row.committed)?;
-    given.each(rows, |row| row.failed.cast_signed())?;
-    given.each(rows, |row| row.succeeded.cast_signed())?;
-    given.each(rows, |row| row.at.0)?;
-    given.each(rows, |row| ranges(&row.gaps))?;
-    given.each(rows, |row| ranges(&row.missed))
-}
-
-fn progress_of(row: &PgRow) -> Result<Progress> {
-    let mut columns = Columns::of(row, "a row of progress");
-    let topic = columns.text()?;
-    let partition = Partition::new(columns.there(topic)?, columns.get()?);
-    let era = columns.get::<i64>()?.cast_unsigned();
-    let term = columns.get::<i64>()?.cast_unsigned();
-    let attempt = AttemptId(columns.get()?);
-    let (floor, received, committed) = (columns.get()?, columns.get()?, columns.get()?);
-    let failed = columns.get::<i64>()?.cast_unsigned();
-    let succeeded = columns.get::<i64>()?.cast_unsigned();
-    let at = Timestamp(columns.get()?);
-    Ok(Progress {
-        partition,
-        era,
-        term,
-        attempt,
-        floor,
-        received,
-        committed,
-        gaps: gaps_of(&mut columns)?,
-        missed: gaps_of(&mut columns)?,
-        failed,
-        succeeded,
-        at,
-    })
-}
-
-fn progress_name(row: &PgRow) -> String {
-    let mut columns = Columns::of(row, "a row of progress");
-    let topic = columns.text().ok().flatten();
-    let number = columns.get::<i32>().unwrap_or(-1);
-    format!("progress of {}:{number}", topic.unwrap_or_default())
-}
-
-// A bound that is infinite is null: nobody's gap of ours.
-fn gaps_of(columns: &mut Columns<'_>) -> Result<Gaps> {
-    let (from, to) = (columns.get::<Vec<i64>>()?, columns.get::<Vec<i64>>()?);
-    Ok(from.into_iter().zip(to).map(|(from, to)| from..to).collect())
-}
-
-/// A group. Where the entry that lends it its words cannot be read, the others of its cause are still counted.
-fn group_of(row: &PgRow, corrupt: &CorruptRows) -> Result<Group> {
-    let mut columns = Columns::of(row, "a group of failures");
-    let fingerprint = columns.get::<i64>()?.cast_unsigned();
-    let class = columns.text().and_then(|class| columns.there(class));
-    let count = columns.get::<i64>()?.cast_unsigned();
-    let (first, last) = (Timestamp(columns.get()?), Timestamp(columns.get()?));
-    let sample = columns.id()?;
-    let message = columns.text().and_then(|message| columns.there(message));
-    let unread = || "(the entry that says it cannot be read)".to_owned();
-    let name = || sample.to_string();
-    Ok(Group {
-        fingerprint,
-        class: corrupt.aside(name, class)?.unwrap_or_default(),
-        count,
-        first,
-        last,
-        message: corrupt.aside(name, message)?.unwrap_or_else(unread),
-        sample,
-    })
 }
 
 #[async_trait]
@@ -286,9 +190,10 @@ impl FailureTracker for Tracker {
                 &parameters,
             )
             .await?;
-        let rows = rows
-            .iter()
-            .map(|row| self.corrupt.aside(|| progress_name(row), progress_of(row)));
+        let rows = rows.iter().map(|row| {
+            self.corrupt
+                .aside(|| answers::progress_name(row), answers::progress_of(row))
+        });
         rows.filter_map(Result::transpose).collect()
     }
 
@@ -378,7 +283,7 @@ impl FailureTracker for Tracker {
             .await?;
         let groups = rows.iter().map(|row| {
             let name = || "a group of failures".to_owned();
-            self.corrupt.aside(name, group_of(row, &self.corrupt))
+            self.corrupt.aside(name, answers::group_of(row, &self.corrupt))
         });
         groups.filter_map(Result::transpose).collect()
     }

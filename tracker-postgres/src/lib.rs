@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod answers;
 mod backend;
 mod config;
 mod connections;

@@ -10,8 +10,8 @@ use tracker_api::{
 };
 
 use crate::{
-    backend::key_name,
     codec::{self, Brief, Number},
+    held::key_name,
     store::{Family, Reader},
 };
 
