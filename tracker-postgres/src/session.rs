@@ -38,9 +38,9 @@ impl Session {
     ///
     /// `Config` where a setting does not hold, naming it; else what the driver says.
     pub(crate) async fn begin(&self, connection: &mut PgConnection, place: &str) -> Result<()> {
-        let mark = mark(connection, place).await?;
-        let (names, values): (Vec<&str>, Vec<&str>) =
-            self.0.iter().map(|(name, value)| (*name, value.as_str())).unzip();
+        let mark = new_mark();
+        let asked = self.0.iter().map(|(name, value)| (*name, value.as_str()));
+        let (names, values): (Vec<&str>, Vec<&str>) = asked.chain([(MARK, mark.as_str())]).unzip();
         let set = "SELECT pg_catalog.set_config(name, value, false) FROM unnest($1::text[], $2::text[]) AS asked (name, value)";
         let done = sqlx::query(set)
             .persistent(false)
@@ -49,11 +49,14 @@ impl Session {
             .fetch_all(&mut *connection)
             .await;
         done.map_err(|error| error::of_driver(error, "setting up a session", place))?;
-        let read = "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY($1::text[])";
+        let read =
+            "SELECT name, setting FROM pg_catalog.pg_settings WHERE name = ANY($1::text[]) AND name <> $2
+            UNION ALL SELECT $2, pg_catalog.current_setting($2, true)";
         let rows = sqlx::query(read)
             .persistent(false)
             .bind(&names)
-            .fetch_all(&mut *connection)
+            .bind(MARK)
+            .fetch_all(connection)
             .await;
         let rows = rows.map_err(|error| error::of_driver(error, "looking at a session", place))?;
         let found: Vec<(String, String)> = rows
@@ -63,7 +66,11 @@ impl Session {
         if let Some(problem) = self.differs(&found) {
             return Err(not_ours(place, &problem));
         }
-        same(connection, place, &mark).await
+        if found.contains(&(MARK.to_owned(), mark)) {
+            Ok(())
+        } else {
+            Err(not_ours(place, ANOTHER))
+        }
     }
 
     /// The first setting that is not as it was set.
@@ -79,9 +86,16 @@ impl Session {
     }
 }
 
+/// What is wrong where the mark is another's or gone.
+const ANOTHER: &str = "each statement meets another session";
+
+fn new_mark() -> String {
+    Uuid::new_v4().simple().to_string()
+}
+
 /// Gives the session a mark that no other one has.
 async fn mark(connection: &mut PgConnection, place: &str) -> Result<String> {
-    let mark = Uuid::new_v4().simple().to_string();
+    let mark = new_mark();
     let set = "SELECT pg_catalog.set_config($1, $2, false)";
     let done = sqlx::query(set)
         .persistent(false)
@@ -104,7 +118,7 @@ async fn same(connection: &mut PgConnection, place: &str, mark: &str) -> Result<
     let found = found.map_err(|error| error::of_driver(error, "looking at a session", place))?;
     match found.try_get::<Option<String>, usize>(0) {
         Ok(Some(found)) if found == mark => Ok(()),
-        _ => Err(not_ours(place, "each statement meets another session")),
+        _ => Err(not_ours(place, ANOTHER)),
     }
 }
 
