@@ -23,7 +23,7 @@ use self::{
 };
 use crate::{
     clock::SystemClock,
-    config::{Settings, Tracking},
+    config::Settings,
     http::{self, Control, Health, Info, Phase},
     kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
     lane,
@@ -273,13 +273,10 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
                 .run_until_cancelled(retention::run(keep, &*store, state, &SystemClock))
                 .await;
         }));
-        let needs = matches!(settings.tracking, Tracking::Reliable | Tracking::Outbox);
-        let accepted = needs.then(|| settings.store.accepted_risks.clone());
-        let (store, health, until) = (guarded.clone(), health.clone(), quiet.clone());
+        let (store, until) = (guarded.clone(), quiet.clone());
+        let watching = store_watch::run(store, &settings, health.clone());
         servers.push(tokio::spawn(async move {
-            until
-                .run_until_cancelled(store_watch::run(&*store, accepted, &health))
-                .await;
+            until.run_until_cancelled(watching).await;
         }));
         guarded as DynTracker
     });

@@ -3,9 +3,7 @@
 use std::{path::Path, process::Command};
 
 use orchestrator::registry::Registry;
-use tracker_api::{
-    AttemptId, Entry, ErrorKind, Namespace, Outcome, Partition, Query, Timestamp, Version,
-};
+use tracker_api::{AttemptId, Entry, ErrorKind, Namespace, Outcome, Partition, Query, Timestamp, Version};
 
 const LEAST: [&str; 8] = [
     "--bootstrap-servers",

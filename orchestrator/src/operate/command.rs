@@ -288,18 +288,7 @@ pub fn report(error: &Error, err: &mut impl Write) -> i32 {
 
 /// Says which rows of the store were left out, as they cannot be read: without it, a listing would seem to be whole.
 pub(super) async fn left_out(access: &Access, err: &mut impl Write) {
-    let rows = access.corrupt_rows().await;
-    if rows.is_empty() {
-        return;
-    }
-    let names: Vec<String> = rows.iter().take(5).map(|row| table::escape(&row.row)).collect();
-    let more = if rows.len() > names.len() { ", …" } else { "" };
-    let _ = writeln!(
-        err,
-        "{} rows of the store cannot be read and are left out: {}{more} (`tracker info` says why)",
-        rows.len(),
-        names.join(", ")
-    );
+    let _ = write!(err, "{}", table::left_out(&access.corrupt_rows().await));
 }
 
 impl List {

@@ -4,6 +4,7 @@
 //! service writes to either side.
 
 mod sides;
+mod sum;
 
 use std::{fs, io, path::Path};
 
@@ -11,10 +12,13 @@ use serde::{Deserialize, Serialize};
 use tracker_api::{Progress, RecordId};
 
 pub(crate) use self::sides::Side;
-use self::sides::{PAGE, Reading, Writing, failed};
+use self::{
+    sides::{PAGE, Reading, Writing, failed},
+    sum::Sum,
+};
 use super::{
     error::{Error, Kind, Result},
-    lines::{Line, ProgressLine, Sum},
+    lines::{Line, ProgressLine},
 };
 use crate::recorder::import;
 

@@ -13,7 +13,6 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest, Sha256};
 use tracker_api::{
     AttemptId, Captured, Claim, Decision, Entry, Failure, Gaps, Header, Outcome, Partition, Progress,
     Resolution, Timestamp, Version,
@@ -373,38 +372,6 @@ impl Line {
     /// None that is known: every field can be written.
     pub fn text(&self) -> serde_json::Result<String> {
         serde_json::to_string(self).map(|text| text + "\n")
-    }
-}
-
-/// Counts and hashes what goes by.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sum {
-    pub(super) entries: u64,
-    pub(super) progress: u64,
-    hash: Sha256,
-}
-
-impl Sum {
-    pub(super) fn entry(&mut self, text: &str) {
-        self.entries += 1;
-        self.hash.update(text);
-    }
-
-    pub(super) fn progress(&mut self, text: &str) {
-        self.progress += 1;
-        self.hash.update(text);
-    }
-
-    pub(super) fn sha256(&self) -> String {
-        hex(&self.hash.clone().finalize())
-    }
-
-    pub(super) fn end(&self) -> Line {
-        Line::End {
-            entries: self.entries,
-            progress: self.progress,
-            sha256: self.sha256(),
-        }
     }
 }
 

@@ -7,9 +7,13 @@ use std::{
 };
 
 use tokio::time;
-use tracker_api::FailureTracker;
+use tracker_api::{DynTracker, FailureTracker};
 
-use crate::{http::Health, telemetry};
+use crate::{
+    config::{Settings, Tracking},
+    http::Health,
+    telemetry,
+};
 
 const PERIOD: Duration = Duration::from_secs(30);
 
@@ -23,17 +27,24 @@ struct Told {
     corrupt: BTreeSet<String>,
 }
 
-/// Looks every half minute, for ever. `accepted`: the names of the risks that the operator has accepted; none where the
-/// tracking needs no promise. A start has refused the others, so one that is found here is new.
-pub(super) async fn run(store: &dyn FailureTracker, accepted: Option<Vec<String>>, health: &Health) {
+/// Looks every half minute, for ever. A start has refused the risks that the tracking minds and nobody has accepted, so one of
+/// those that is found here is new.
+pub(super) fn run(
+    store: DynTracker,
+    settings: &Settings,
+    health: Health,
+) -> impl Future<Output = ()> + use<> {
+    let needs = matches!(settings.tracking, Tracking::Reliable | Tracking::Outbox);
     let mut told = Told {
-        accepted,
+        accepted: needs.then(|| settings.store.accepted_risks.clone()),
         risks: BTreeMap::new(),
         corrupt: BTreeSet::new(),
     };
-    loop {
-        time::sleep(PERIOD).await;
-        health.store_note(told.look(store).await);
+    async move {
+        loop {
+            time::sleep(PERIOD).await;
+            health.store_note(told.look(&*store).await);
+        }
     }
 }
 

@@ -8,10 +8,11 @@ use std::{
 
 use tracker_api::{Cursor, DynTracker, Entry, Progress, Query, RecordId};
 
+use super::sum::Sum;
 use crate::operate::{
     access::Client,
     error::{Error, Kind, Result},
-    lines::{FORMAT, Line, Sum},
+    lines::{FORMAT, Line},
 };
 
 /// A page of a store.
