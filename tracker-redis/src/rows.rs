@@ -266,7 +266,7 @@ pub(crate) fn read_progress(partition: &[u8], row: &[u8]) -> Option<Progress> {
         missed: Gaps::default(),
     };
     // A row of format 1 names no writer, which its length says.
-    if row.len() % 16 == 0 {
+    if row.len().is_multiple_of(16) {
         progress.term = reader.natural()?;
         progress.attempt = AttemptId(uuid::Uuid::from_bytes(reader.chunk()?));
     }
