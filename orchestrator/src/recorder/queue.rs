@@ -353,12 +353,12 @@ mod tests {
     #[test]
     fn of_one_record_and_of_one_partition_the_last_word_waits() {
         let queue = Queue::new();
-        for attempt in 1..1_000 {
+        for attempt in 1..1_000_i64 {
             let row = Progress {
                 partition: partition(),
                 era: 1,
                 term: 1,
-                attempt: AttemptId(uuid::Uuid::from_u128(attempt as u128)),
+                attempt: AttemptId(uuid::Uuid::from_u128(attempt.unsigned_abs().into())),
                 floor: 0,
                 received: 0,
                 committed: attempt,
