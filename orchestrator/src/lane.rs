@@ -282,8 +282,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     closed,
                     unknown,
                 } => {
-                    if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed, &unknown);
+                    let owned = self.owned.get_mut(&partition);
+                    if owned.is_some_and(|owned| owned.confirm(&attempts, &closed, &unknown)) {
+                        self.tell(&partition);
+                    }
+                }
+                Feedback::Missed {
+                    partition,
+                    term,
+                    missed,
+                } => {
+                    let owned = self.owned.get_mut(&partition);
+                    let owned =
+                        owned.filter(|owned| (owned.era, owned.term) == term && owned.missed.is_none());
+                    if let Some(owned) = owned {
+                        owned.missed = Some(missed);
+                        self.tell(&partition);
                     }
                 }
                 Feedback::Told {
@@ -341,6 +355,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
             }
+        }
+    }
+
+    /// Writes the partition's row anew, at an id of its own: of two rows of one attempt the gaps would unite, and nothing may
+    /// be committed for long.
+    fn tell(&mut self, partition: &Partition) {
+        let id = self.ids.next(&*self.clock);
+        let owned = self.owned.get(partition).filter(|owned| owned.missed.is_some());
+        if let Some(owned) = owned {
+            self.recorder
+                .tell(owned.progress(partition, id, self.recorder.now()));
         }
     }
 

@@ -57,6 +57,8 @@ pub(crate) enum Mutant {
     ToldIgnored,
     /// A topic of the same name is the same topic.
     TopicIdIgnored,
+    /// The store keeps every gap that a partition's row ever had.
+    GapsOnlyGrow,
 }
 
 /// Whether the loop is to be wrong in this way.

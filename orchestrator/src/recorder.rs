@@ -293,6 +293,14 @@ impl Recorder {
         });
     }
 
+    /// Writes a partition's row, without waiting.
+    pub(crate) fn tell(&self, row: Progress) {
+        self.mark(Mark {
+            progress: vec![row],
+            ..Mark::default()
+        });
+    }
+
     fn mark(&self, mark: Mark) {
         if self.store.is_some() && !mark.is_empty() {
             self.queue.push(mark);

@@ -9,6 +9,7 @@ mod limits;
 mod mark;
 mod predecessor;
 mod retention;
+mod store_watch;
 mod watch;
 #[cfg(test)]
 mod wiring;
@@ -271,12 +272,17 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     let store = store.map(|inner| {
         let guarded = Arc::new(Guarded::new(inner, guard(&settings)));
         health.store(guarded.watch());
-        let (keep, state, quiet) = (settings.retention, guarded.watch(), quiet.clone());
+        let (keep, state, until) = (settings.retention, guarded.watch(), quiet.clone());
         let store = guarded.clone();
         servers.push(tokio::spawn(async move {
             let retention = retention::run(keep, &*store, state, &SystemClock);
             let both = async { tokio::join!(retention, store.look_again()) };
-            quiet.run_until_cancelled(both).await;
+            until.run_until_cancelled(both).await;
+        }));
+        let (store, until) = (guarded.clone(), quiet.clone());
+        let watching = store_watch::run(store, &settings, health.clone());
+        servers.push(tokio::spawn(async move {
+            until.run_until_cancelled(watching).await;
         }));
         guarded as DynTracker
     });

@@ -7,6 +7,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    corrupt::CorruptRow,
     entry::{Entry, Outcome, Partition, RecordId, Timestamp, coalesce, coalesce_whole},
     error::{Error, ErrorKind, Result},
     progress::Progress,
@@ -262,8 +263,12 @@ impl FailureTracker for MemoryTracker {
         Ok(())
     }
 
-    // It forgets by its name: whoever configures `memory` has accepted it.
-    fn risks(&self) -> Vec<Risk> {
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
         Vec::new()
+    }
+
+    // It forgets by its name: whoever configures `memory` has accepted it.
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
-use tracker_api::RecordId;
+use tracker_api::{CorruptRow, RecordId};
 
 use super::{
     Health, Info,
@@ -127,6 +127,7 @@ fn router(served: Served) -> Router {
         .route("/v1/restore", post(restore))
         .route("/v1/purge", post(purge))
         .route("/v1/tracker", get(about))
+        .route("/v1/tracker/corrupt", get(corrupt_rows))
         .route("/v1/export", get(export))
         .route("/v1/export/progress", get(raw_progress))
         .route("/v1/progress", get(progress))
@@ -250,6 +251,10 @@ async fn purge(State(served): State<Served>, body: Result<Json<Purge>, JsonRejec
 
 async fn about(State(served): State<Served>) -> Answer<About> {
     Ok(Json(served.operations.about().await?))
+}
+
+async fn corrupt_rows(State(served): State<Served>) -> Answer<Vec<CorruptRow>> {
+    Ok(Json(served.operations.corrupt_rows()?))
 }
 
 #[derive(Deserialize)]

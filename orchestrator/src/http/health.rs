@@ -48,6 +48,7 @@ struct Inner {
     phase: AtomicU8,
     lanes: Vec<Lane>,
     store: OnceLock<watch::Receiver<resilience::State>>,
+    store_note: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -80,6 +81,7 @@ impl Health {
             phase: AtomicU8::new(0),
             lanes: (0..lanes).map(lane).collect(),
             store: OnceLock::new(),
+            store_note: Mutex::default(),
         }))
     }
 
@@ -140,6 +142,11 @@ impl Health {
     /// Where the state of the store is to be read. The first call counts.
     pub fn store(&self, state: watch::Receiver<resilience::State>) {
         let _ = self.0.store.set(state);
+    }
+
+    /// What a person should know of the store although it answers, or that there is nothing any more.
+    pub fn store_note(&self, note: Option<String>) {
+        *lock(&self.0.store_note) = note;
     }
 
     /// What is known of the store; none without one.
@@ -217,6 +224,7 @@ impl Health {
                 Words::Kinds => format!("{state:#}"),
             });
         }
+        notes.extend(lock(&self.0.store_note).clone());
         Verdict {
             ok: reasons.is_empty(),
             reasons,

@@ -143,7 +143,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 began: note.began,
                 since: note.since,
                 told: note.told,
-                progress: owned.progress(&advance.partition, self.clock.now()),
+                progress: owned.progress(&advance.partition, void, self.clock.now()),
             });
             let fresh = self.assigned.remove(&advance.partition).unwrap_or(true);
             tracing::info!(partition = %advance.partition, offset = advance.next, era = note.era, term = note.term, "a term begins");

@@ -231,7 +231,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 }
                 done.passed.push((advance.partition.clone(), closed));
             }
-            done.progress.push(owned.progress(&advance.partition, at));
+            if owned.missed.is_some() {
+                done.progress
+                    .push(owned.progress(&advance.partition, plan.id, at));
+            }
         }
         if self.settings.dead_letter.is_some() {
             counts.dead_letters = counts.failed.saturating_sub(counts.letters_omitted);

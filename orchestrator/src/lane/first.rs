@@ -215,6 +215,9 @@ mod tests {
         Progress {
             partition: partition(number),
             era,
+            term: 1,
+            attempt: AttemptId::default(),
+            missed: Gaps::default(),
             floor: 0,
             received: committed,
             committed,

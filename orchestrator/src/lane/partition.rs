@@ -108,6 +108,9 @@ pub(super) struct Owned {
     /// Those of `unconfirmed` whose failures lie in gaps: not naming them makes them unknown, never wrong.
     pub(super) gapped: Vec<AttemptId>,
     pub(super) gaps: Gaps,
+    /// What the store was never told, once its recovery has said so: the store's rows carry it, no note does. None until
+    /// then, and no row is written: it would win over the recovery's and lose what that found.
+    pub(super) missed: Option<Gaps>,
     /// Offsets below it were received.
     pub(super) received: i64,
     /// Where our term began: what this store is told for sure.
@@ -152,6 +155,7 @@ impl Owned {
             unconfirmed: note.unconfirmed.clone(),
             gapped: Vec::new(),
             gaps: note.gaps.clone(),
+            missed: None,
             received: committed,
             floor: committed,
             began: note.began,
@@ -239,16 +243,21 @@ impl Owned {
     }
 
     /// The store has confirmed these attempts, holds these offsets of gaps, and did not take the failures of `unknown`.
-    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64], unknown: &[i64]) {
+    /// Answers whether the gaps are others now.
+    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64], unknown: &[i64]) -> bool {
+        let before = (self.gaps.clone(), self.missed.clone());
         self.unconfirmed.retain(|attempt| !attempts.contains(attempt));
         self.gapped.retain(|attempt| !attempts.contains(attempt));
-        for offset in closed {
-            self.gaps.remove(&(*offset..*offset + 1));
+        for gaps in [Some(&mut self.gaps), self.missed.as_mut()].into_iter().flatten() {
+            closed
+                .iter()
+                .for_each(|offset| gaps.remove(&(*offset..*offset + 1)));
         }
         unknown
             .iter()
             .for_each(|offset| self.gaps.add(*offset..*offset + 1));
         self.gaps.bound(MOST_GAPS);
+        before != (self.gaps.clone(), self.missed.clone())
     }
 
     /// The step over the first `count` works, as attempt `id`.
@@ -288,14 +297,20 @@ impl Owned {
         }
     }
 
-    pub(super) fn progress(&self, partition: &Partition, at: Timestamp) -> Progress {
+    /// The store's row, as our term knows it at `attempt`.
+    pub(super) fn progress(&self, partition: &Partition, attempt: AttemptId, at: Timestamp) -> Progress {
+        let mut gaps = self.gaps.clone();
+        self.missed.iter().for_each(|missed| gaps.unite(missed));
         Progress {
             partition: partition.clone(),
             era: self.era,
+            term: self.term,
+            attempt,
             floor: self.floor,
             received: self.received,
             committed: self.committed,
-            gaps: self.gaps.clone(),
+            gaps,
+            missed: self.missed.clone().unwrap_or_default(),
             failed: self.failed,
             succeeded: self.succeeded,
             at,

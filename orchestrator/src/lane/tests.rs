@@ -1097,3 +1097,91 @@ fn a_dead_letter_topic_that_is_gone_holds_only_those_that_need_it_until_it_is_ba
         assert!(work.seen.stalls().is_empty());
     });
 }
+
+#[test]
+fn a_gap_that_closes_leaves_the_row_also_when_nothing_more_is_committed() {
+    paused(async {
+        let records = [(0, "a"), (0, "bad"), (0, "z")];
+        // What `lightweight` passes is a gap until the store has it, which is after the commit.
+        let work = Work::of(
+            Kafka::with(records),
+            skipping(),
+            Tracking::Lightweight,
+            Duration::from_secs(2),
+        )
+        .await;
+        assert_eq!(work.entries(Outcome::Failed).await.len(), 1);
+        assert!(
+            work.kafka.note(0).gaps.contains(1),
+            "the last commit could not know better"
+        );
+        let row = work.tracker.progress().await.unwrap().remove(0);
+        assert_eq!((row.committed, row.gaps.is_empty()), (3, true), "{row:?}");
+    });
+}
+
+/// Another store was told of offset 1. Only this store's row can say so: the note speaks of what the owners' stores lack.
+#[test]
+fn what_a_recovery_finds_missed_stays_in_the_row_from_term_to_term_and_in_no_note() {
+    paused(async {
+        let (kafka, tracker) = (
+            Kafka::with([(0, "a"), (0, "b"), (0, "c")]),
+            MemoryTracker::default(),
+        );
+        let partition = Partition::new("orders", 0);
+        let note = Note {
+            attempt: tracker_api::AttemptId(uuid::Uuid::from_u128(9)),
+            passed: false,
+            era: 1,
+            term: 3,
+            unconfirmed: vec![],
+            gaps: tracker_api::Gaps::default(),
+            began: 0,
+            store: 7,
+            since: 1,
+            partitions: None,
+            topic: None,
+            told: 0,
+        };
+        let ours = tracker_api::Progress {
+            partition: partition.clone(),
+            era: 1,
+            term: 2,
+            attempt: tracker_api::AttemptId::default(),
+            floor: 0,
+            received: 1,
+            committed: 1,
+            gaps: tracker_api::Gaps::default(),
+            missed: tracker_api::Gaps::default(),
+            failed: 0,
+            succeeded: 1,
+            at: Timestamp(0),
+        };
+        tracker.record(&[], &[ours]).await.unwrap();
+        kafka
+            .0
+            .lock()
+            .unwrap()
+            .committed
+            .insert(partition.clone(), (2, note.to_string()));
+        for term in 4..=5 {
+            let time = Duration::from_secs(2);
+            let store = Arc::new(tracker.clone());
+            let work = Work::on(
+                kafka.clone(),
+                skipping(),
+                (Tracking::Reliable, OnStoreFailure::Block),
+                (tracker.clone(), store),
+                time,
+            )
+            .await;
+            let row = tracker.progress().await.unwrap().remove(0);
+            let missed: tracker_api::Gaps = std::iter::once(1..2).collect();
+            assert_eq!((row.term, row.committed), (term, 3), "{row:?}");
+            assert_eq!((&row.gaps, &row.missed), (&missed, &missed), "{row:?}");
+            assert!(kafka.note(0).gaps.is_empty());
+            work.stop.cancel();
+            tokio::time::sleep(time).await;
+        }
+    });
+}

@@ -4,6 +4,7 @@
 //! service writes to either side.
 
 mod sides;
+mod sum;
 
 use std::{fs, io, path::Path};
 
@@ -11,10 +12,13 @@ use serde::{Deserialize, Serialize};
 use tracker_api::{Progress, RecordId};
 
 pub(crate) use self::sides::Side;
-use self::sides::{PAGE, Reading, Writing, failed};
+use self::{
+    sides::{PAGE, Reading, Writing, failed},
+    sum::Sum,
+};
 use super::{
     error::{Error, Kind, Result},
-    lines::{Line, ProgressLine, Sum},
+    lines::{Line, ProgressLine},
     private,
 };
 use crate::recorder::import;
@@ -42,6 +46,8 @@ pub struct Moved {
     pub stripped: Vec<String>,
     /// Records that the target refused.
     pub refused: Vec<String>,
+    /// Rows that the source could not read, so that they stayed behind.
+    pub corrupt: Vec<String>,
     /// Whether an earlier move was gone on with.
     pub resumed: bool,
 }
@@ -134,6 +140,7 @@ pub(crate) async fn copy(
     moved.progress = reading.rows.len() as u64;
     // Gone already when there never was one.
     let _ = fs::remove_file(at);
+    moved.corrupt = from.corrupt_rows().await;
     Ok(moved)
 }
 
@@ -152,6 +159,7 @@ async fn write(from: &Side, path: &Path, mut told: impl FnMut(u64, Option<f64>))
         moved.progress += 1;
     }
     writing.finish()?;
+    moved.corrupt = from.corrupt_rows().await;
     Ok(moved)
 }
 
@@ -229,6 +237,12 @@ pub(crate) async fn compare(
     rows.sort();
     rows.dedup();
     rows.into_iter().for_each(|row| found.differ(row));
+    // What a side left out was not compared.
+    for side in [left, right] {
+        for row in side.corrupt_rows().await {
+            found.differ(format!("{row} (cannot be read)"));
+        }
+    }
     found.left = (left_sum.entries, left_sum.progress);
     found.right = (right_sum.entries, right_sum.progress);
     found.left_sha256 = left_sum.sha256();

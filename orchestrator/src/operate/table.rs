@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use tracker_api::Status;
+use tracker_api::{CorruptRow, Status};
 
 use super::{
     ask::{Listing, Settled, Verb},
@@ -301,6 +301,20 @@ pub(super) fn compared(of: &Compared, left: &str, right: &str) -> String {
     text
 }
 
+/// One line, or nothing where every row can be read.
+pub(super) fn left_out(rows: &[CorruptRow]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = rows.iter().take(5).map(|row| escape(&row.row)).collect();
+    let more = if rows.len() > names.len() { ", …" } else { "" };
+    format!(
+        "{} rows of the store cannot be read and are left out: {}{more} (`tracker info` says why)\n",
+        rows.len(),
+        names.join(", ")
+    )
+}
+
 pub(super) fn about(of: &About, store: &str) -> String {
     let answers = match &of.answers {
         Ok(()) => "yes".to_owned(),
@@ -317,6 +331,12 @@ pub(super) fn about(of: &About, store: &str) -> String {
         rows.push(row([
             "risk",
             &format!("{}: {}", escape(&risk.name), escape(&risk.what)),
+        ]));
+    }
+    for corrupt in &of.corrupt_rows {
+        rows.push(row([
+            "cannot be read",
+            &format!("{}: {}", escape(&corrupt.row), escape(&corrupt.why)),
         ]));
     }
     columns(&rows)

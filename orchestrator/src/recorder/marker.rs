@@ -104,8 +104,8 @@ async fn write(
 mod tests {
     use async_trait::async_trait;
     use tracker_api::{
-        AttemptId, Change, Entry, Error, ErrorKind, Failure, FailureTracker, Gaps, Group, MemoryTracker,
-        Page, Partition, Progress, Purgeable, Query, Risk, Timestamp, Version,
+        AttemptId, Change, CorruptRow, Entry, Error, ErrorKind, Failure, FailureTracker, Gaps, Group,
+        MemoryTracker, Page, Partition, Progress, Purgeable, Query, Risk, Timestamp, Version,
     };
 
     use tracker_api::RecordId;
@@ -154,8 +154,11 @@ mod tests {
         async fn ping(&self) -> Result<()> {
             unreachable!()
         }
-        fn risks(&self) -> Vec<Risk> {
-            Vec::new()
+        fn corrupt_rows(&self) -> Vec<CorruptRow> {
+            unreachable!()
+        }
+        async fn risks(&self) -> Result<Vec<Risk>> {
+            unreachable!()
         }
     }
 
@@ -180,10 +183,13 @@ mod tests {
         Progress {
             partition: partition(number),
             era: 1,
+            term: 1,
+            attempt: AttemptId::default(),
             floor: 0,
             received: 20,
             committed: 20,
             gaps: Gaps::default(),
+            missed: Gaps::default(),
             failed: 20,
             succeeded: 0,
             at: Timestamp(1),

@@ -360,10 +360,13 @@ mod tests {
             let row = Progress {
                 partition: partition(),
                 era: 1,
+                term: 1,
+                attempt: AttemptId(uuid::Uuid::from_u128(attempt.into())),
                 floor: 0,
                 received: 0,
                 committed: attempt.into(),
                 gaps: Gaps::default(),
+                missed: Gaps::default(),
                 failed: 0,
                 succeeded: 0,
                 at: Timestamp(attempt.into()),

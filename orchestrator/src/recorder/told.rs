@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tracker_api::{AttemptId, Decision, Entry, Outcome, Partition, Progress, RecordId};
+use tracker_api::{AttemptId, Decision, Entry, Gaps, Outcome, Partition, Progress, RecordId};
 
 /// What the store answered, for the lane to take up when it next looks.
 #[derive(Debug)]
@@ -29,6 +29,12 @@ pub(crate) enum Feedback {
     },
     /// The store's row says less than the store had confirmed.
     Behind { partition: Partition, era: u64 },
+    /// What the store was never told of this partition, as the recovery of our (era, term) found; its rows are to say so.
+    Missed {
+        partition: Partition,
+        term: (u64, u64),
+        missed: Gaps,
+    },
     /// The store knows a later era of this partition.
     Outdated { partition: Partition, era: u64 },
     /// An operator decided about a blocking record.

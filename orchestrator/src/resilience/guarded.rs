@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 use super::{
@@ -376,7 +376,11 @@ impl FailureTracker for Guarded {
         self.call("ping", Again::Yes, || self.inner.ping()).await
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.call("risks", Again::Yes, || self.inner.risks()).await
     }
 }

@@ -149,7 +149,7 @@ impl Opener {
     }
 
     async fn attempt(&self, backend: &config::Backend) -> Result<Option<DynTracker>, Unfit> {
-        let Some(tracker) = self.looked_at(backend).await.map_err(|error| {
+        let Some((tracker, found)) = self.looked_at(backend).await.map_err(|error| {
             let what = format!("the store `{}` cannot be used: {error}", backend.name);
             match error.kind() {
                 tracker_api::ErrorKind::InUse => Unfit::Wrong(Error::Held(what)),
@@ -160,21 +160,26 @@ impl Opener {
         else {
             return Ok(None);
         };
-        risks(&self.settings, &backend.name, &tracker.risks())
+        risks(&self.settings, &backend.name, &found)
             .map_err(|refused| Unfit::Wrong(Error::Config(refused)))?;
         Ok(Some(tracker))
     }
 
-    async fn looked_at(&self, backend: &config::Backend) -> tracker_api::Result<Option<DynTracker>> {
+    /// The opened store, and what it cannot promise.
+    async fn looked_at(
+        &self,
+        backend: &config::Backend,
+    ) -> tracker_api::Result<Option<(DynTracker, Vec<Risk>)>> {
         let (name, section) = (&backend.name, &backend.section);
         let opening = self
             .registry
             .open(name, section, &self.namespace, &self.settings.data_dir);
-        let tracker = opening.await?;
-        if let Some(tracker) = &tracker {
-            tracker.ping().await?;
-        }
-        Ok(tracker)
+        let Some(tracker) = opening.await? else {
+            return Ok(None);
+        };
+        tracker.ping().await?;
+        let found = tracker.risks().await?;
+        Ok(Some((tracker, found)))
     }
 }
 

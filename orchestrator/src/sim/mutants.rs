@@ -259,6 +259,17 @@ fn a_store_without_an_answer_that_has_never_seen_a_partition_is_caught() {
     );
 }
 
+#[test]
+fn a_row_whose_gaps_only_grow_is_caught() {
+    caught(Mutant::GapsOnlyGrow, &["closed gap"], |case| {
+        case.bad = true;
+        case.on_store_failure = OnStoreFailure::Degrade;
+        case.dead_letters = true;
+        case.storms = true;
+        case.only = Some(4);
+    });
+}
+
 /// One partition; a process that owns it, and a store in which a newer term than its own has written about record 1.
 fn superseded() -> Vec<String> {
     in_paused_time(async {

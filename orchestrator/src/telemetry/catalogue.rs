@@ -115,6 +115,10 @@ catalogue! {
         "Entries that the retention has deleted: succeeded, resolved, or superseded by a newer era";
     DRAINED: Kind::Counter, "orch_fallback_drained_total", "entries", [],
         "Failures that were brought from the fallback into the store";
+    CORRUPT_ROWS: Kind::Gauge, "orch_tracker_corrupt_rows", "rows", [],
+        "Rows of the store that were met since it was opened and cannot be read: they are put aside";
+    STORE_RISK: Kind::Gauge, "orch_tracker_risk", "", ["risk"],
+        "1 for a promise that the tracking needs and that the store, as it is set up now, does not give";
     FALLBACK_HOLDS: Kind::Gauge, "orch_fallback_holds", "", [],
         "1 while the fallback holds failures that the store has not taken yet";
     CIRCUIT: Kind::Gauge, "orch_circuit_state", "", ["state"],

@@ -20,7 +20,9 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub use catalogue::{CATALOGUE, Kind, Metric};
 pub use lane::{Counts, LaneMetrics};
 pub(crate) use repeated::Repeated;
-pub(crate) use store::{Call, circuit, drained, fallback_holds, purged, retried, slice};
+pub(crate) use store::{
+    Call, circuit, corrupt_rows, drained, fallback_holds, purged, retried, slice, store_risks,
+};
 
 static INSTALLED: OnceLock<Renderer> = OnceLock::new();
 

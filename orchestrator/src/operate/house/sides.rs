@@ -8,10 +8,11 @@ use std::{
 
 use tracker_api::{Cursor, DynTracker, Entry, Progress, Query, RecordId};
 
+use super::sum::Sum;
 use crate::operate::{
     access::Client,
     error::{Error, Kind, Result},
-    lines::{FORMAT, Line, Sum},
+    lines::{FORMAT, Line},
     private::Draft,
 };
 
@@ -29,6 +30,16 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    /// Rows that this side could not read, and so left out. A file that cannot be read ends the move.
+    pub(super) async fn corrupt_rows(&self) -> Vec<String> {
+        let rows = match self {
+            Self::Store(tracker) => tracker.corrupt_rows(),
+            Self::Service(client) => client.corrupt_rows().await.unwrap_or_default(),
+            Self::File(_) => Vec::new(),
+        };
+        rows.into_iter().map(|row| row.row).collect()
+    }
+
     /// Whether it can be read or written only once.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self, Self::File(path) if path == Path::new("-"))

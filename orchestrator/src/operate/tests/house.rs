@@ -159,8 +159,12 @@ impl FailureTracker for Picky {
     async fn ping(&self) -> tracker_api::Result<()> {
         self.inner.ping().await
     }
-    fn risks(&self) -> Vec<tracker_api::Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<tracker_api::CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> tracker_api::Result<Vec<tracker_api::Risk>> {
+        self.inner.risks().await
     }
 }
 

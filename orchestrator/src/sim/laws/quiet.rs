@@ -50,6 +50,7 @@ impl Laws {
                     format!("{partition}: the era began at {floor}, progress says {row:?}"),
                 );
             }
+            self.check_gaps(row, &noted);
             self.check_passed_by_reset(partition, floor, noted.era, store);
             for record in records.iter().filter(|r| r.id.offset >= floor) {
                 let gap = noted.has_gap(record.id.offset)
@@ -66,6 +67,24 @@ impl Laws {
                         format!("{} is unknown, and the store never failed", record.id),
                     );
                 }
+            }
+        }
+    }
+
+    /// A gap that was closed leaves the row: what the row names, the note names too, or no note ever did.
+    fn check_gaps(&mut self, row: Option<&Progress>, noted: &Noted) {
+        let Some(row) = row else { return };
+        for gap in row.gaps.iter() {
+            let mut offsets = gap.clone();
+            let closed = offsets.find(|offset| !noted.has_gap(*offset) && !row.missed.contains(*offset));
+            if let Some(offset) = closed {
+                self.broken(
+                    "closed gap",
+                    format!(
+                        "{}:{offset} is no gap of {noted:?}, progress says {row:?}",
+                        row.partition
+                    ),
+                );
             }
         }
     }
