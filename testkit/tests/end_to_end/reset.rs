@@ -114,7 +114,8 @@ fn a_blocking_record_that_a_reset_jumps_over_is_open_and_can_be_discarded(store:
         }
     });
     let (place, _, offset) = scene.place("order-000100");
-    let service = scene.plan.start().unwrap();
+    let mut service = scene.plan.start().unwrap();
+    service.wait_ready(LONG).unwrap();
     let blocking = soon(&scene, "blocking");
     assert_eq!(blocking.len(), 1, "{blocking:?}");
     service.end_well(Duration::from_secs(30)).unwrap();
