@@ -74,7 +74,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     async fn poll(&mut self, wait: Duration) -> Result<(), Error> {
         let now = Instant::now();
         let (records, bytes) = (self.settings.batch_records, self.settings.batch_bytes);
-        let is_blocked = |owned: &Owned| owned.blocked.is_some_and(|b| b.until > now);
+        let is_blocked = |owned: &Owned| owned.is_waiting(now);
         let running: usize = self
             .owned
             .values()
