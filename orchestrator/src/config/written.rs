@@ -47,9 +47,9 @@ pub(crate) struct Written {
     pub(crate) retention: Retention,
     /// Lanes in this process, 1 to 64: each a thread with a consumer and a producer. By default one per core, at most 4.
     pub(crate) concurrency: Option<u64>,
-    /// Records in one transaction, at most; 1 to 100000.
+    /// Records in one transaction, outputs counted too, at most; 1 to 100000.
     pub(crate) batch_records: u64,
-    /// Bytes of input in one transaction, at most; 1KiB to 256MiB.
+    /// Bytes of input, and of output, in one transaction, at most; 1KiB to 256MiB.
     pub(crate) batch_bytes: Size,
     /// The shortest wait for more records when few come; nothing waits while work is queued. At most 1s.
     pub(crate) batch_min_delay: Span,

@@ -68,7 +68,7 @@ impl Limits {
                 doubtful.insert(send.topic.clone());
             }
         }
-        self.ask(client, sends, doubtful)
+        self.ask(client, sends, &doubtful)
     }
 
     /// The same after a refusal of sizes, when every topic is asked about; and the least of their limits.
@@ -81,7 +81,7 @@ impl Limits {
             return (Vec::new(), None);
         }
         let topics: BTreeSet<_> = sends.iter().map(|send| send.topic.clone()).collect();
-        let refused = self.ask(client, sends, topics.clone());
+        let refused = self.ask(client, sends, &topics);
         let limits = topics.iter().filter_map(|topic| self.known.get(topic)?.limit);
         (refused, limits.min())
     }
@@ -90,13 +90,13 @@ impl Limits {
         &mut self,
         client: &Client<C>,
         sends: &[Send],
-        topics: BTreeSet<Arc<str>>,
+        topics: &BTreeSet<Arc<str>>,
     ) -> Vec<Refused> {
         if topics.is_empty() {
             return Vec::new();
         }
-        let answers = native::topic_limits(client, &topics, PATIENCE);
-        for topic in &topics {
+        let answers = native::topic_limits(client, topics, PATIENCE);
+        for topic in topics {
             let (limit, asked) = (answers.get(&**topic).copied(), Instant::now());
             self.known.insert(topic.clone(), Known { limit, asked });
         }

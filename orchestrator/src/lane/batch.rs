@@ -130,10 +130,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let now = Instant::now();
         let running = ready.iter().filter_map(|p| Some((p, self.owned.get(p)?)));
         for (partition, owned) in running.filter(|(_, o)| !o.is_waiting(now)) {
+            let most = if owned.is_suspect() { 1 } else { usize::MAX };
             for (place, work) in owned
                 .work
                 .iter()
                 .enumerate()
+                .take(most)
                 .filter(|(_, w)| matches!(w.state, State::Todo))
             {
                 places.push((partition.clone(), place));
@@ -284,10 +286,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let backoff = self.settings.backoff;
         let jitter = id.0.as_bytes()[15];
         let owned = self.owned.get_mut(partition)?;
-        if owned.is_waiting(Instant::now()) {
+        let done = owned.done();
+        if owned.is_waiting(Instant::now()) || done > 0 && owned.is_suspect() {
             return None;
         }
-        let done = owned.done();
         let version = owned.version(id, Outcome::Failing);
         let work = owned.work.get_mut(done)?;
         let wait = backoff.after(work.tries(), jitter);
@@ -295,6 +297,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         work.failure.as_mut()?.next_try = Some(Timestamp(at.0.saturating_add(millis)));
         work.recorded = true;
         owned.blocked = Some(Blocked {
+            offset: work.record.id.offset,
             until: Instant::now() + wait,
         });
         let text = format!(

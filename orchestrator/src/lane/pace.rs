@@ -162,3 +162,52 @@ impl Pace {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::tests::settings;
+
+    /// A destination that takes so many bytes a second; how many of 200 attempts, each as large as it may be, were late.
+    fn late_of(pace: &mut Pace, bytes_a_second: u32) -> usize {
+        let mut late = 0;
+        for _ in 0..200 {
+            let load = pace.now;
+            let bytes = u32::try_from(load.bytes).unwrap();
+            let took = Duration::from_secs(u64::from(bytes)) / bytes_a_second;
+            if took > pace.deadline {
+                late += 1;
+                pace.late(load);
+            } else {
+                pace.committed(load, took);
+            }
+        }
+        late
+    }
+
+    #[test]
+    fn a_quota_makes_attempts_small_and_none_late() {
+        let mut pace = Pace::new(&settings());
+        assert_eq!(late_of(&mut pace, 100_000), 0);
+        assert_eq!(late_of(&mut pace, 100_000_000), 0);
+        assert_eq!(
+            pace.now, pace.most,
+            "a destination that is quick gets whole batches"
+        );
+        let late = late_of(&mut pace, 100_000);
+        assert!(
+            (1..=3).contains(&late),
+            "{late}: until it fits a quota that is new"
+        );
+        assert_eq!(late_of(&mut pace, 100_000), 0, "and it does not grow out of it");
+    }
+
+    #[test]
+    fn an_attempt_never_shrinks_to_nothing() {
+        let mut pace = Pace::new(&settings());
+        (0..50).for_each(|_| pace.late(pace.now));
+        assert_eq!(pace.now, Load { records: 1, bytes: 1 });
+        pace.committed(pace.now, Duration::ZERO);
+        assert!(pace.now.records > 1 && pace.now.bytes > 1, "{pace:?}");
+    }
+}

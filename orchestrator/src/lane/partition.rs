@@ -92,6 +92,8 @@ impl Work {
 /// The first record of a partition that is not done waits to be tried again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
+    /// Which record.
+    pub(super) offset: i64,
     pub(super) until: Instant,
 }
 
@@ -189,9 +191,18 @@ impl Owned {
         self.is_waiting(now) || self.rests_until.is_some()
     }
 
-    /// Whether a record of it waits to be tried again.
+    /// Whether its first record that is not done waits to be tried again.
     pub(super) fn is_waiting(&self, now: Instant) -> bool {
-        self.blocked.is_some_and(|b| b.until > now)
+        self.blocked.is_some_and(|blocked| {
+            let undone = self.work.get(self.done());
+            blocked.until > now && undone.is_some_and(|work| work.record.id.offset == blocked.offset)
+        })
+    }
+
+    /// Whether its first record was refused: it is tried again alone, and nothing behind it runs before.
+    pub(super) fn is_suspect(&self) -> bool {
+        let front = self.work.front();
+        front.is_some_and(|work| work.refused && !matches!(work.state, State::Passing))
     }
 
     /// Whether it takes no part in a batch for now.

@@ -72,7 +72,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             self.observer.aborted("refused");
             self.aborts = 0;
             self.batch_after = Instant::now();
-            self.judged = !mutant::active(Mutant::RefusedWithoutBlock);
+            self.judged = true;
+            if mutant::active(Mutant::RefusedWithoutBlock) {
+                self.judged = false;
+                self.batch_after += std::time::Duration::from_secs(1);
+            }
         } else if let Some(why) = destination {
             self.destination(&why);
         }

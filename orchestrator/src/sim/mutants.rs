@@ -60,8 +60,44 @@ fn a_failure_written_only_after_its_commit_is_caught() {
 #[test]
 fn an_answer_about_a_request_that_is_taken_for_one_about_its_first_record_is_caught() {
     caught(Mutant::BlameTheFirst, &["I1"], |case| {
-        (case.bad, case.rate, case.batch) = (true, 0.0, 20);
+        (case.bad, case.rate, case.batch) = (false, 0.0, 20);
     });
+}
+
+/// One partition with a record that the broker never takes between two good ones.
+fn one_refused() -> super::schedule::Verdict {
+    in_paused_time(async {
+        let mut case = Case::of(0);
+        (case.mode, case.tracking, case.slots) = (FailureMode::SkipAndLog, vec![Tracking::Reliable], 1);
+        (case.rate, case.store_rate, case.batch, case.dead_letters) = (0.0, 0.0, 500, false);
+        let partition = Partition::new(source_topic(), 0);
+        let fates = [Fate::Outputs(1), Fate::Refused, Fate::Outputs(1)];
+        let records = (0..).zip(fates).map(|(at, fate)| fated(&partition, at, fate, 0));
+        let run = Run::new(case, Some([(partition.clone(), records.collect())].into()), true);
+        let ticking = spawn_local(run.clone().tick());
+        let (_, process) = run.start(0);
+        run.heal().await;
+        run.end(vec![process]).await;
+        ticking.abort();
+        run.judge(true).await
+    })
+}
+
+#[test]
+fn a_record_that_the_broker_never_takes_fails_alone() {
+    let verdict = one_refused();
+    assert_eq!(
+        (verdict.violations, verdict.passed),
+        (Vec::new(), (3, 1)),
+        "{}",
+        verdict.history.join("\n")
+    );
+    let broken = mutant::with(Some(Mutant::BlameTheFirst), one_refused);
+    assert!(
+        broken.violations.iter().any(|law| law.starts_with("I1:")),
+        "{}",
+        broken.history.join("\n")
+    );
 }
 
 #[test]

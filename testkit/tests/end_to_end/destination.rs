@@ -106,10 +106,11 @@ fn too_large(name: &str, count: usize, which: impl Fn(usize) -> bool) -> (f64, f
 
 #[test]
 fn outputs_too_large_for_the_topic_are_told_apart_within_a_few_aborts() {
-    for (name, count, step) in [("two-of-eight", 8, 4), ("every-second", 300, 2)] {
+    // Large orders are more than one attempt carries at first: each attempt names its own.
+    for (name, count, step, most) in [("two-of-eight", 8, 4, 4.0), ("every-second", 300, 2, 12.0)] {
         let (took, aborts) = too_large(name, count, |number| number % step == 1);
         println!("{name}: {took:.1} s from the start of the process, {aborts} aborts");
-        assert!(aborts <= 6.0, "{name}: {aborts} aborts");
+        assert!(aborts <= most, "{name}: {aborts} aborts");
         assert!(took < 30.0, "{name}: {took:.1} s");
     }
 }
