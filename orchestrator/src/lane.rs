@@ -12,9 +12,11 @@ mod feed;
 mod observer;
 mod outputs;
 mod partition;
+mod pending;
 pub(crate) mod pool;
 mod said;
 mod settings;
+mod sight;
 pub(crate) mod stalls;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -29,6 +31,7 @@ pub(crate) use self::{
 };
 use self::{
     partition::{Owned, State},
+    pending::Pending,
     pool::Pool,
     said::Said,
     stalls::{Stalls, Why},
@@ -109,6 +112,14 @@ pub(crate) struct Lane<S, T> {
     aborts: u32,
     said: Said,
     stalls: Stalls,
+    /// Partitions of `assigned` whose committed offset is pending.
+    pending: BTreeMap<Partition, Pending>,
+    /// When positions without a record were last committed.
+    tidied: Instant,
+    /// When C(p) of what cannot be read on was last read.
+    read_again: Instant,
+    /// What the client last said was wrong.
+    fault: Option<(Instant, String)>,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -155,6 +166,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
             settled: now,
             aborts: 0,
             said: Said::default(),
+            pending: BTreeMap::new(),
+            tidied: now,
+            read_again: now,
+            fault: None,
             delay,
         }
     }
@@ -187,7 +202,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if self.batch_after <= Instant::now() && self.ready() > 0 {
                 self.batch().await?;
             }
-            self.look_after().await;
+            self.look_after().await?;
         }
         Ok(())
     }
@@ -286,7 +301,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     /// What is done now and then: asking about blocking records, settling what lies below C(p).
-    async fn look_after(&mut self) {
+    async fn look_after(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         if now.duration_since(self.asked) >= ASK {
             self.asked = now;
@@ -300,6 +315,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if !blocked.is_empty() {
                 self.recorder.ask(blocked);
             }
+            self.look_at_logs().await?;
         }
         if now.duration_since(self.settled) >= SETTLE {
             self.settled = now;
@@ -307,6 +323,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.recorder.settle(owned.position(partition));
             }
         }
+        Ok(())
     }
 }
 

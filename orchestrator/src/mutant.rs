@@ -39,6 +39,10 @@ pub(crate) enum Mutant {
     OldEraHides,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
+    /// A partition whose committed offset is pending keeps the others, and the group, waiting.
+    PendingBlocksAll,
+    /// The position is committed although records before it are still to be done.
+    PositionOverWork,
 }
 
 /// Whether the loop is to be wrong in this way.

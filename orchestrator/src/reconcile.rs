@@ -47,9 +47,21 @@ pub(crate) async fn reconcile_topic(
 ) -> Result<Vec<(Position, Report)>, Error> {
     let partitions = positions.partitions(topic).await?;
     let mut reports = Vec::with_capacity(partitions.len());
-    for position in positions.committed(&partitions).await? {
+    for position in positions.positions(&partitions).await?.into_iter().flatten() {
         let report = below(tracker, &position, Some(store)).await?;
         reports.push((position, report));
+    }
+    if reports.len() < partitions.len() {
+        // What is pending is asked for once more, and named.
+        for position in positions.committed(&partitions).await? {
+            if !reports
+                .iter()
+                .any(|(known, _)| known.partition == position.partition)
+            {
+                let report = below(tracker, &position, Some(store)).await?;
+                reports.push((position, report));
+            }
+        }
     }
     Ok(reports)
 }

@@ -37,4 +37,6 @@ pub use settings::{
     Backend, Batch, Kafka, Payload, Properties, Retention, Retry, Settings, Store, Transforms,
 };
 pub use show::Shown;
-pub use words::{FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload, Tracking};
+pub use words::{
+    FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering, StorePayload, Tracking,
+};

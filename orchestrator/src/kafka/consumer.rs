@@ -1,6 +1,7 @@
 //! A lane's consumer: librdkafka's, with the assignment answered outside the callback and every record copied once.
 
 mod faults;
+mod look;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -13,14 +14,18 @@ use rdkafka::{
     client::Client,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, RebalanceProtocol},
+    types::RDKafkaErrorCode as Code,
 };
 use tracker_api::Partition;
 
+use self::look::Look;
 use super::{
-    ClientSettings, Error, ErrorKind, Membership, Polled, Position, Result,
+    ClientSettings, Error, ErrorKind, Log, Membership, Polled, Position, Result,
     context::{Context, Noted, answer, decline},
     copy::Copier,
-    native, reader, verdict,
+    native,
+    reader::Committed,
+    verdict,
 };
 use crate::transform::SourceRecord;
 
@@ -34,6 +39,9 @@ struct Owned {
 }
 
 pub(super) struct Consumer {
+    /// Before the client, which must outlive its questions.
+    look: Look,
+    committed: Committed,
     base: BaseConsumer<Context>,
     topic: Arc<str>,
     max_bytes: usize,
@@ -66,6 +74,8 @@ impl Consumer {
         base.subscribe(&[topic])
             .map_err(|error| verdict::of_kafka(&format!("subscribing to `{topic}`"), &error))?;
         Ok(Self {
+            look: Look::default(),
+            committed: Committed::of(settings),
             base,
             topic: topic.into(),
             max_bytes,
@@ -77,8 +87,9 @@ impl Consumer {
         })
     }
 
-    pub(super) fn base(&self) -> &BaseConsumer<Context> {
-        &self.base
+    /// See [`Positions::positions`](super::Positions::positions).
+    pub(super) fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
+        self.committed.ask(&self.base, of)
     }
 
     pub(super) fn client(&self) -> &Client<Context> {
@@ -91,6 +102,33 @@ impl Consumer {
             .iter()
             .filter(|(_, owned)| owned.started)
             .map(|(p, _)| p)
+    }
+
+    /// Asks the brokers about the logs of started partitions, and takes up their answers. Waits for nothing.
+    pub(super) fn look(&mut self) {
+        let started: Vec<Partition> = self.started().cloned().collect();
+        self.look.turn(self.base.client(), &started);
+    }
+
+    /// See [`Session::logs`](super::Session::logs).
+    pub(super) fn logs(&self) -> impl Iterator<Item = (&Partition, Log)> {
+        self.look.logs()
+    }
+
+    /// See [`Session::reached`](super::Session::reached). librdkafka's position passes what it hands out, and markers when
+    /// they stand at the front of its queue; a seek forgets it until something is handed out again.
+    pub(super) fn reached(&self) -> Vec<(Partition, i64)> {
+        let Ok(list) = self.base.position() else {
+            return Vec::new();
+        };
+        let position = |e: rdkafka::topic_partition_list::TopicPartitionListElem<'_>| {
+            let partition = Partition::new(e.topic(), e.partition());
+            let offset = e.offset().to_raw().filter(|offset| *offset >= 0)?;
+            let from = self.owned.get(&partition).filter(|o| o.started)?.from;
+            let waits = self.stash.iter().any(|r| r.id.partition == partition);
+            (offset >= from && !waits).then_some((partition, offset))
+        };
+        list.elements().into_iter().filter_map(position).collect()
     }
 
     /// Those that are not ours now, or were not ours for a while since the lane was last told.
@@ -234,11 +272,7 @@ impl Consumer {
             });
         }
         let list = positions(at)?;
-        let assigned = match self.base.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.base.incremental_assign(&list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.base.assign(&list),
-        };
-        assigned.map_err(|error| verdict::of_kafka("starting partitions", &error))?;
+        self.assign(at, "starting partitions")?;
         self.awaited = false;
         if !at.is_empty() {
             // A pause outlives a revocation inside librdkafka.
@@ -247,6 +281,7 @@ impl Consumer {
                 .map_err(|error| verdict::of_kafka("starting partitions", &error))?;
         }
         for position in at {
+            self.look.forget(&position.partition);
             let started = Owned {
                 started: true,
                 held: false,
@@ -257,8 +292,45 @@ impl Consumer {
         Ok(())
     }
 
+    /// Adds these to what is read. An eager protocol takes the whole assignment each time: the others go on where they are.
+    fn assign(&self, at: &[Position], what: &str) -> Result<()> {
+        let assigned = match self.base.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.base.incremental_assign(&positions(at)?),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => {
+                let mut all: BTreeMap<&Partition, i64> = self
+                    .owned
+                    .iter()
+                    .filter(|(_, owned)| owned.started)
+                    .map(|(partition, owned)| (partition, owned.from))
+                    .collect();
+                let list = self
+                    .base
+                    .position()
+                    .map_err(|error| verdict::of_kafka(what, &error))?;
+                for element in list.elements() {
+                    let partition = Partition::new(element.topic(), element.partition());
+                    let read = element.offset().to_raw().filter(|offset| *offset >= 0);
+                    if let (Some(from), Some(read)) = (all.get_mut(&partition), read) {
+                        *from = read;
+                    }
+                }
+                all.extend(at.iter().filter_map(|p| Some((&p.partition, p.offset?))));
+                let all: Vec<Position> = all
+                    .into_iter()
+                    .map(|(partition, offset)| Position {
+                        partition: partition.clone(),
+                        offset: Some(offset),
+                        note: None,
+                    })
+                    .collect();
+                self.base.assign(&positions(&all)?)
+            }
+        };
+        assigned.map_err(|error| verdict::of_kafka(what, &error))
+    }
+
     pub(super) fn rewind(&mut self, at: &[Position]) -> Result<()> {
-        let at: Vec<_> = at
+        let mut at: Vec<_> = at
             .iter()
             .filter(|p| self.owned.get(&p.partition).is_some_and(|o| o.started))
             .cloned()
@@ -274,19 +346,47 @@ impl Consumer {
             .seek_partitions(positions(&at)?, Duration::from_secs(5))
             .map_err(|error| verdict::of_kafka(what, &error))?;
         for position in &at {
+            self.look.forget(&position.partition);
             if let Some(owned) = self.owned.get_mut(&position.partition) {
                 owned.from = position.offset.unwrap_or(0);
             }
         }
+        let mut stopped = Vec::new();
         for element in sought.elements() {
-            element.error().map_err(|error| {
-                verdict::of_kafka(
-                    &format!("{what}, {}:{}", element.topic(), element.partition()),
-                    &error,
-                )
-            })?;
+            match element.error() {
+                Ok(()) => {}
+                // A partition whose offset is not in its log is not read any more, and what is not read cannot be sought in.
+                Err(error) if error.rdkafka_error_code() == Some(Code::State) => {
+                    stopped.push(Partition::new(element.topic(), element.partition()));
+                }
+                Err(error) => {
+                    let what = format!("{what}, {}:{}", element.topic(), element.partition());
+                    return Err(verdict::of_kafka(&what, &error));
+                }
+            }
         }
-        Ok(())
+        at.retain(|p| stopped.contains(&p.partition));
+        self.revive(&at)
+    }
+
+    /// Reads partitions again that the client has given up.
+    fn revive(&self, at: &[Position]) -> Result<()> {
+        if at.is_empty() {
+            return Ok(());
+        }
+        let what = "reading partitions again";
+        let list = positions(at)?;
+        if matches!(self.base.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            self.base
+                .incremental_unassign(&list)
+                .map_err(|error| verdict::of_kafka(what, &error))?;
+        }
+        self.assign(at, what)?;
+        let held = |p: &&Position| !self.is_held(&p.partition);
+        let resumed: Vec<Position> = at.iter().filter(held).cloned().collect();
+        self.base
+            .resume(&positions(&resumed)?)
+            .map_err(|error| verdict::of_kafka(what, &error))
     }
 
     pub(super) fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()> {

@@ -32,8 +32,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
             return Ok(());
         }
         self.terms_after = Instant::now() + AGAIN;
+        // At once, with nothing: whatever a partition waits for, the group does not wait with it.
+        if self.unanswered && !mutant::active(Mutant::PendingBlocksAll) {
+            self.session.start(&[]).await?;
+            self.unanswered = false;
+        }
         let partitions: Vec<Partition> = self.assigned.keys().cloned().collect();
-        let positions = match self.session.committed(&partitions).await {
+        let positions = match self.session.positions(&partitions).await {
             Ok(positions) => positions,
             Err(error) if error.kind == ErrorKind::Retriable => {
                 let text = format!("waiting for the group's committed offsets: {error}");
@@ -44,13 +49,32 @@ impl<S: Session, T: Transform> Lane<S, T> {
         };
         self.stalls.end(None, Why::Kafka);
         let mut terms = Vec::with_capacity(positions.len());
-        for position in positions {
+        for (partition, position) in partitions.into_iter().zip(positions) {
+            let Some(position) = position else {
+                if mutant::active(Mutant::PendingBlocksAll) {
+                    return Ok(());
+                }
+                self.stand_pending(&partition).await;
+                continue;
+            };
+            if self.pending.remove(&partition).is_some() {
+                self.stalls.end(Some(&partition), Why::Pending);
+            }
             match self.term(position).await {
                 Ok(Some(term)) => terms.push(term),
                 Ok(None) => {}
-                Err(Error::Kafka(error)) if error.kind == ErrorKind::Retriable => return Ok(()),
+                Err(Error::Kafka(error)) if error.kind == ErrorKind::Retriable => {
+                    let text = format!("waiting to learn where it begins: {error}");
+                    self.stand(Some(&partition), Why::Kafka, text);
+                }
                 Err(error) => return Err(error),
             }
+        }
+        if terms.is_empty()
+            && !self.assigned.is_empty()
+            && let Some(wait) = self.pending_wait()
+        {
+            self.terms_after = Instant::now() + wait;
         }
         let void = self.ids.next(&*self.clock);
         let id = self.ids.next(&*self.clock);

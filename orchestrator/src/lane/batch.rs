@@ -196,6 +196,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             counts: BTreeMap::new(),
             passing: Vec::new(),
             held: Held::Store,
+            onward: BTreeMap::new(),
         };
         let mut stopped = Vec::new();
         for partition in ready {

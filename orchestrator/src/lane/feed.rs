@@ -128,6 +128,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     fn absorb(&mut self, polled: Polled) {
         for error in &polled.errors {
             tracing::warn!(%error, "Kafka reports a fault");
+            self.fault = Some((Instant::now(), error.message.clone()));
         }
         let buffer = Arc::new(polled.records);
         for (index, record) in buffer.iter().enumerate() {
@@ -169,6 +170,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     pub(super) fn drop_partition(&mut self, partition: &Partition) {
         self.owned.remove(partition);
         self.assigned.remove(partition);
+        self.pending.remove(partition);
         self.stalls.moved(partition);
     }
 

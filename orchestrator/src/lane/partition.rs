@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
 
-use super::{outputs::Prepared, pool::RecordRef};
+use super::{outputs::Prepared, pool::RecordRef, sight::Sight};
 use crate::{
     kafka::{Advance, Position},
     mutant::{self, Mutant},
@@ -109,6 +109,8 @@ pub(super) struct Owned {
     pub(super) blocked: Option<Blocked>,
     pub(super) held: bool,
     pub(super) recovery: Option<AbortHandle>,
+    /// What was seen of its log.
+    pub(super) sight: Sight,
 }
 
 impl Drop for Owned {
@@ -141,6 +143,7 @@ impl Owned {
             blocked: None,
             held: false,
             recovery: None,
+            sight: Sight::new(committed),
         }
     }
 

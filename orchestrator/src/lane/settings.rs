@@ -2,16 +2,21 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tracker_api::RecordId;
 
-use crate::config::{FailureMode, InitialOffset};
+use crate::config::{FailureMode, InitialOffset, OnUnreadable};
 
 /// What a lane was told by the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// The consumer group, for what an operator is told to type.
+    pub(crate) group: Arc<str>,
     pub(crate) source: Arc<str>,
     pub(crate) target: Arc<str>,
     pub(crate) dead_letter: Option<Arc<str>>,
     pub(crate) failure_mode: FailureMode,
     pub(crate) initial_offset: InitialOffset,
+    pub(crate) on_unreadable: OnUnreadable,
+    /// A transaction that has been open for so long is none of ours: ours end with their timeout.
+    pub(crate) hanging_after: Duration,
     /// Tries of a record before it is passed over; from 1. Atomic knows no last one.
     pub(crate) max_attempts: u32,
     pub(crate) backoff: Backoff,

@@ -13,6 +13,7 @@ mod lines;
 mod many;
 mod operations;
 mod shown;
+mod standing;
 mod table;
 
 pub mod command;
@@ -31,6 +32,7 @@ pub use lines::{EntryLine, FORMAT, Hex, Line, ProgressLine};
 pub use many::{About, Exported, Grouped};
 pub use operations::{Operations, Reconcile, Reconciled};
 pub use shown::{Bytes, Payload, Position, Resolved, Shown};
+pub use standing::{Behind, Stalled, Standing};
 pub use table::escape;
 
 pub use crate::reconcile::Report;

@@ -25,7 +25,8 @@ pub enum TrackerCommand {
     /// Settle what a crash left in doubt, by reading Kafka.
     #[command(after_help = "Examples:\n  tracker reconcile\n  tracker reconcile -o json")]
     Reconcile(Plain),
-    /// Show how far each partition has come, as far as the store knows.
+    /// Show how far each partition has come, as far as the store knows; and of a running service, how far it is behind
+    /// and why it does not move.
     #[command(after_help = "Examples:\n  tracker progress\n  tracker progress -o ndjson")]
     Progress(Plain),
     /// Show whether the store answers, what it cannot promise, and how much it was told.
@@ -109,13 +110,22 @@ impl TrackerCommand {
                 Ok(done) => print_all(out, plain.output, &done, |_| table::reconciled(&done)),
                 Err(error) => Err(error),
             },
-            Self::Progress(plain) => match access.progress().await {
-                Ok(positions) if positions.is_empty() => {
-                    Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+            Self::Progress(plain) => {
+                let progress = access.progress().await;
+                let mut positions = progress.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+                // Also when the store does not answer: what does not move may be waiting for it.
+                let standing = access.standing().await.unwrap_or_default();
+                for stall in standing.told(&mut positions) {
+                    let _ = writeln!(err, "{}", table::stalled(&stall));
                 }
-                Ok(positions) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
-                Err(error) => Err(error),
-            },
+                match progress {
+                    Ok(_) if positions.is_empty() => {
+                        Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+                    }
+                    Ok(_) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
+                    Err(error) => Err(error),
+                }
+            }
             Self::Info(plain) => match access.about().await {
                 Ok(about) => {
                     let away = about.answers.is_err();

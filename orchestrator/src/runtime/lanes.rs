@@ -29,6 +29,9 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Threads that transforms hold and never give back, before the process ends so that it can be started anew.
 const MOST_ABANDONED: usize = 64;
 
+/// Brokers look for transactions that ran out of time every ten seconds by default, and then write their markers.
+const HANGING_MARGIN: Duration = Duration::from_secs(15);
+
 /// What all lanes share.
 pub(super) struct Shared<T> {
     pub(super) settings: Settings,
@@ -237,11 +240,14 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         .get("message.max.bytes")
         .and_then(|bytes| bytes.parse().ok());
     lane::Settings {
+        group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         dead_letter: settings.dead_letter_topic.clone(),
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
+        on_unreadable: settings.on_unreadable,
+        hanging_after: settings.kafka.transaction_timeout + HANGING_MARGIN,
         max_attempts: settings.retry.max_attempts,
         backoff: Backoff {
             first: settings.retry.backoff,

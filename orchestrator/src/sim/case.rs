@@ -7,7 +7,7 @@ use tracker_api::RecordId;
 
 use super::{faults::Step, kafka::source_topic, laws::Rules};
 use crate::{
-    config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
+    config::{FailureMode, InitialOffset, OnStoreFailure, OnUnreadable, StorePayload, Tracking},
     lane::{Backoff, Settings},
 };
 
@@ -22,6 +22,7 @@ pub(super) struct Case {
     /// What processes track; of more than one, each draws its own at its start.
     pub(super) tracking: Vec<Tracking>,
     pub(super) on_store_failure: OnStoreFailure,
+    pub(super) on_unreadable: OnUnreadable,
     pub(super) capture: StorePayload,
     pub(super) dead_letters: bool,
     pub(super) fallback: bool,
@@ -31,6 +32,8 @@ pub(super) struct Case {
     pub(super) store_rate: f64,
     /// Whether the store goes down now and then.
     pub(super) storms: bool,
+    /// Whether somebody's transactions hang on the group's offsets.
+    pub(super) hangs: bool,
     /// Whether an operator's tool moves offsets.
     pub(super) resets: bool,
     /// How long processes are troubled.
@@ -82,6 +85,7 @@ impl Case {
             } else {
                 OnStoreFailure::Block
             },
+            on_unreadable: OnUnreadable::Wait,
             capture: if rng.random_bool(0.3) {
                 StorePayload::Bytes
             } else {
@@ -97,6 +101,7 @@ impl Case {
                 0.0
             },
             storms: is_troubled && rng.random_bool(0.6),
+            hangs: seed % 3 == 0,
             resets: rng.random_bool(0.3),
             span: Duration::from_secs(rng.random_range(5..40)),
             batch: *[2, 5, 20, 500].choose(&mut rng).unwrap_or(&20),
@@ -125,11 +130,14 @@ impl Case {
 
     pub(super) fn settings(&self, skip: BTreeSet<RecordId>) -> Settings {
         Settings {
+            group: "group".into(),
             source: source_topic(),
             target: "target".into(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             failure_mode: self.mode,
             initial_offset: InitialOffset::Earliest,
+            on_unreadable: self.on_unreadable,
+            hanging_after: Duration::from_secs(30),
             max_attempts: 2,
             backoff: Backoff {
                 first: Duration::from_millis(100),

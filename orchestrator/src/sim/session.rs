@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Tracking,
     kafka::{
-        Aborted, Attempt, Committed, Error, ErrorKind, Membership, Polled, Position, Positions, Result,
+        Aborted, Attempt, Committed, Error, ErrorKind, Log, Membership, Polled, Position, Positions, Result,
         Session, Settled,
     },
     mutant::{self, Mutant},
@@ -169,12 +169,16 @@ impl SimSession {
             };
             let left = max.saturating_sub(records.len());
             let share = world.rng.random_range(0..=left.min(6));
+            let end = world.kafka.end_of(partition);
             let found = world.kafka.records(partition, next);
-            let found = found.get(..share.min(found.len())).unwrap_or_default();
-            if let Some(last) = found.last() {
+            let taken = found.get(..share.min(found.len())).unwrap_or_default();
+            if taken.len() == found.len() {
+                // Markers stand between the last record and the end.
+                reader.next = Some(end.max(next));
+            } else if let Some(last) = taken.last() {
                 reader.next = Some(last.id.offset + 1);
             }
-            records.extend_from_slice(found);
+            records.extend_from_slice(taken);
         }
         records
     }
@@ -195,15 +199,12 @@ fn names(partitions: &[Partition]) -> String {
 }
 
 impl Positions for SimSession {
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
         if self.step(Step::Read).await == Strike::Fail {
             return Err(retriable("OffsetFetch"));
         }
         let world = self.sim.world();
-        let read = of
-            .iter()
-            .map(|p| world.kafka.position(p).ok_or_else(|| retriable("_TIMED_OUT")));
-        read.collect()
+        Ok(of.iter().map(|p| world.kafka.position(p)).collect())
     }
 
     async fn partitions(&mut self, _: &str) -> Result<Vec<Partition>> {
@@ -318,6 +319,26 @@ impl Session for SimSession {
         Ok(())
     }
 
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        let position = |(p, reader): (&Partition, &Reader)| Some((p.clone(), reader.next?));
+        self.readers.iter().filter_map(position).collect()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, Log)> {
+        let world = self.sim.world();
+        let log = |p: &Partition| {
+            let Range { start, end } = world.kafka.bounds.get(p).cloned()?;
+            let log = Log {
+                start,
+                stable: end,
+                end,
+                age: Duration::ZERO,
+            };
+            Some((p.clone(), log))
+        };
+        self.readers.keys().filter_map(log).collect()
+    }
+
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {
         self.sim.log(&self.who(), || {
             let steps: Vec<_> = attempt
@@ -353,8 +374,10 @@ impl Session for SimSession {
         if is_wrong {
             asked = unadvanced.into_iter().collect();
         }
-        let positions = self.committed(&asked).await?;
+        let positions = self.positions(&asked).await?;
+        let positions: Vec<Position> = positions.into_iter().flatten().collect();
         let settled = match note::read_outcome(attempt, &positions) {
+            Reading::TakenOver if positions.len() < asked.len() => return Err(retriable("_TIMED_OUT")),
             Reading::Committed => Settled::Committed(Committed::by_session(attempt.id)),
             // It stands where it stood, as one does that is not advanced.
             _ if is_wrong => Settled::Aborted,

@@ -23,7 +23,7 @@ use super::{
     kafka::{Fault, Kafka, Open},
     laws::{Laws, Stores},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, lane::stalls::Stall};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -71,6 +71,8 @@ pub(super) struct World {
     pub(super) refuses: bool,
     /// Whether the recycle rule is kept.
     pub(super) recycles: bool,
+    /// What each process says does not move.
+    pub(super) stalls: BTreeMap<usize, Vec<Stall>>,
     history: Option<Vec<String>>,
 }
 
@@ -112,6 +114,7 @@ impl Sim {
             struck: BTreeMap::new(),
             refuses: false,
             recycles: true,
+            stalls: BTreeMap::new(),
             history: with_history.then(Vec::new),
         };
         Arc::new(Self {
