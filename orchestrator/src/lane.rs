@@ -5,6 +5,7 @@
 //! open while user code or a store runs. The batch stays in memory until its commit, so an abort repeats nothing but the
 //! sending.
 
+mod again;
 mod assign;
 mod batch;
 mod commit;

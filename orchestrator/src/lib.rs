@@ -25,6 +25,7 @@ mod clock;
 #[allow(dead_code, reason = "some are hooked in by the simulation alone")]
 mod mutant;
 mod note;
+mod panics;
 mod reconcile;
 #[cfg(test)]
 mod sim;

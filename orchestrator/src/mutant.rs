@@ -37,6 +37,8 @@ pub(crate) enum Mutant {
     ForgetBeforeDrained,
     /// An outcome of an older era is not treated as absent.
     OldEraHides,
+    /// A record that is read again is taken for succeeded, whatever the store holds of it.
+    SkipWithoutSuccess,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
     /// A partition whose committed offset is pending keeps the others, and the group, waiting.

@@ -4,11 +4,16 @@
 //! that commit. What must come before is awaited by the lane; what comes after is handed to the marker, which
 //! coalesces and repeats it until it is durable.
 
+mod again;
 mod marker;
 mod recovery;
 mod store;
 
-use std::sync::Arc;
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracker_api::{
@@ -17,6 +22,7 @@ use tracker_api::{
 };
 
 pub(crate) use self::{
+    again::Again,
     marker::Mark,
     recovery::Recovery,
     store::{Odd, import},
@@ -27,8 +33,12 @@ use crate::{
     kafka::{Committed, Position},
     mutant::{self, Mutant},
     reconcile::reconcile,
+    telemetry::Repeated,
     transform::SourceRecord,
 };
+
+/// One line about one thing within so long.
+const SAID: Duration = Duration::from_secs(10);
 
 /// What the recorder was told by the configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) capture_on_failure_only: bool,
     /// What the note calls the store: the same for all processes that write to one, and of that store only.
     pub(crate) store_mark: u32,
+    /// Under `outbox`: what has succeeded already is not produced again when it is read again.
+    pub(crate) skip_succeeded: bool,
 }
 
 /// What the store answered, for the lane to take up when it next looks.
@@ -96,6 +108,7 @@ pub(crate) struct Recorder {
     marks: mpsc::UnboundedSender<Mark>,
     feedback: mpsc::UnboundedSender<Feedback>,
     queue: Arc<marker::Queue>,
+    said: Arc<Mutex<Repeated<&'static str>>>,
 }
 
 impl Recorder {
@@ -128,6 +141,7 @@ impl Recorder {
                 marks: marks.0,
                 feedback,
                 queue,
+                said: Arc::new(Mutex::new(Repeated::every(SAID))),
             },
             receiver,
         )
@@ -141,6 +155,11 @@ impl Recorder {
     /// Whether each record has an entry of its own.
     pub(crate) fn is_outbox(&self) -> bool {
         self.store.is_some() && self.settings.tracking == Tracking::Outbox
+    }
+
+    /// Whether what has succeeded already is not produced again.
+    pub(crate) fn skips_succeeded(&self) -> bool {
+        self.is_outbox() && self.settings.skip_succeeded
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -187,6 +206,39 @@ impl Recorder {
             Ok(Err(error)) => Err(error),
             Err(join) => Err(store::gone(join)),
         }
+    }
+
+    /// What the store says of records that may have been read before, those of one partition in the order of their
+    /// offsets. `Err`: it does not answer.
+    pub(crate) async fn succeeded<R>(self, records: Vec<R>) -> Result<Again>
+    where
+        R: Deref<Target = SourceRecord> + Send + Sync + 'static,
+    {
+        let Some(store) = self.store.clone() else {
+            return Ok(Again::default());
+        };
+        let asked = self
+            .runtime
+            .spawn(async move { again::ask(&*store, &records).await });
+        let again = asked.await.map_err(store::gone)??;
+        if let Some(first) = again.done.first()
+            && let Some(left_out) = self.said("succeeded")
+        {
+            let records = again.done.len();
+            tracing::info!(records, %first, left_out, "read again and not produced again, as their success is known (outbox.skip-succeeded)");
+        }
+        if let Some(first) = again.others.first()
+            && let Some(left_out) = self.said("others")
+        {
+            let records = again.others.len();
+            tracing::warn!(records, %first, left_out, "the store knows a success of other records at these places, as if the topic had been made again: they are produced");
+        }
+        Ok(again)
+    }
+
+    /// Whether a line about `what` is due, and how many were left out since the last.
+    fn said(&self, what: &'static str) -> Option<u64> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).due(what)
     }
 
     /// Makes the failures that an attempt is about to pass durable. `dead_letters`: the attempt also sends each to the

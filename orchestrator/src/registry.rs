@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use tracker_api::{Error, ErrorKind, MemoryTracker, Namespace, Result};
 
-use crate::config::nearest;
+use crate::config::{nearest, quoted, relaxed};
 
 /// A tracker, as a backend's `open` answers it.
 pub type Tracker = tracker_api::DynTracker;
@@ -159,8 +159,8 @@ impl Registry {
         }
         let names = self.names();
         let mut message = format!(
-            "no store is called `{}`: this program knows {}",
-            name.escape_debug(),
+            "no store is called {}: this program knows {}",
+            quoted(name),
             names.join(", ")
         );
         if let Some(near) = nearest(wanted, names) {
@@ -183,14 +183,14 @@ impl Registry {
 
     /// Whether a field of a backend's section is a secret: whether its type is.
     pub(crate) fn is_secret(&self, name: &str, field: &str) -> bool {
-        let schema = self
-            .backends
-            .get(name)
-            .map(|backend| backend.references().to_value());
-        let property = schema
-            .as_ref()
-            .and_then(|schema| schema.get("properties")?.get(field));
-        property.is_some_and(|property| property.to_string().contains("#/$defs/Secret"))
+        let Some(backend) = self.resolve(name).ok().and_then(|name| self.backends.get(name)) else {
+            return false;
+        };
+        let schema = backend.references().to_value();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let same = |known: &str| relaxed(known) == relaxed(field);
+        let mut property = properties.into_iter().flatten().filter(|(known, _)| same(known));
+        property.any(|(_, property)| property.to_string().contains("#/$defs/Secret"))
     }
 
     /// A backend's section with its defaults filled in and its secrets hidden; or what is wrong with it.

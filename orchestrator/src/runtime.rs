@@ -6,6 +6,7 @@
 mod fit;
 mod lanes;
 mod mark;
+mod predecessor;
 mod retention;
 mod watch;
 
@@ -188,6 +189,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         customizer,
         recycle,
     } = parts;
+    crate::panics::install(false);
     let renderer = telemetry::install();
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
     let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref())
@@ -231,6 +233,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         transform.topics(),
         &kafka,
         customizer.clone(),
+        &health,
+        &stop,
+    )
+    .await?;
+    predecessor::end(
+        settings.concurrency,
+        &kafka,
+        &customizer,
+        &data_dir,
         &health,
         &stop,
     )
@@ -290,6 +301,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
 
     let users = tokio::runtime::Builder::new_multi_thread()
         .thread_name("transform")
+        .on_thread_start(crate::panics::runs_transforms)
         .enable_all()
         .build()
         .map_err(|e| Error::Failed(format!("cannot start threads for transforms: {e}")))?;

@@ -1,13 +1,14 @@
 //! The few administrator's calls that tests and the demo need.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    topic_partition_list::{Offset, TopicPartitionList},
 };
 
 use crate::Result;
@@ -53,7 +54,7 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, configs: &[(&s
         answer.map_err(|(topic, code)| format!("topic {topic} could not be created: {code}"))?;
     }
     let seen: BaseConsumer = client(bootstrap).create()?;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let metadata = seen.fetch_metadata(Some(name), PATIENCE)?;
         let led = metadata
@@ -90,6 +91,44 @@ pub fn add_partitions(bootstrap: &str, name: &str, partitions: usize) -> Result<
         answer.map_err(|(topic, code)| format!("{topic} could not get more partitions: {code}"))?;
     }
     Ok(())
+}
+
+/// Deletes what a partition of a topic holds, read or not.
+pub fn delete_records(bootstrap: &str, topic: &str, partition: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, partition, Offset::End)?;
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let answers = wait(admin.delete_records(&all, &options))??;
+    for element in answers.elements() {
+        element
+            .error()
+            .map_err(|error| format!("{topic}:{partition} could not be emptied: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Sets a group's offsets in `partitions` partitions of a topic to `offset`, as `kafka-consumer-groups --reset-offsets` does:
+/// with no metadata. Waits until the last member is gone, as the broker refuses it before.
+pub fn reset_offsets(bootstrap: &str, group: &str, topic: &str, partitions: i32, offset: i64) -> Result<()> {
+    let tool: BaseConsumer = client(bootstrap)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let mut offsets = TopicPartitionList::new();
+    for partition in 0..partitions {
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    }
+    let begun = Instant::now();
+    loop {
+        match tool.commit(&offsets, CommitMode::Sync) {
+            Ok(()) => return Ok(()),
+            Err(error) if begun.elapsed() > PATIENCE => {
+                return Err(format!("the offsets of {group} could not be reset: {error}").into());
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(500)),
+        }
+    }
 }
 
 /// Whether an error only says that the topic is not there.

@@ -18,10 +18,16 @@ mod atomic;
 mod drain;
 #[path = "end_to_end/group.rs"]
 mod group;
+#[path = "end_to_end/identity.rs"]
+mod identity;
 #[path = "end_to_end/late.rs"]
 mod late;
 #[path = "end_to_end/outages.rs"]
 mod outages;
+#[path = "end_to_end/reading.rs"]
+mod reading;
+#[path = "end_to_end/reset.rs"]
+mod reset;
 #[path = "end_to_end/scene.rs"]
 mod scene;
 #[path = "end_to_end/store.rs"]

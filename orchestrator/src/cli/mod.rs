@@ -36,6 +36,7 @@ use crate::{
 /// }
 /// ```
 pub fn main<T: Transform>(app: App<T>) -> ExitCode {
+    crate::panics::install(true);
     let cli = match parse(app.name(), app.program_version(), std::env::args_os()) {
         Ok(cli) => cli,
         Err(told) => {

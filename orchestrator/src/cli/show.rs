@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config::{self, Loaded, Shown},
+    operate::{columns, escape},
     registry::Registry,
 };
 
@@ -54,37 +55,19 @@ fn rows(values: &[Shown]) -> Value {
     values.iter().map(row).collect()
 }
 
-/// Columns. Control characters of a value are escaped: it may come from anywhere.
+/// Columns, each cell escaped: a value may come from anywhere.
 fn table(values: &[Shown]) -> String {
     let text = |shown: &Shown| match &shown.value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "\"\"".to_owned(),
-        Value::String(text) => text.chars().flat_map(escaped).collect(),
+        Value::String(text) => escape(text),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
-        other => other.to_string(),
+        other => escape(&other.to_string()),
     };
-    let cells: Vec<[String; 3]> = values
-        .iter()
-        .map(|shown| [shown.key.clone(), text(shown), shown.origin.to_string()])
-        .collect();
-    let head = ["KEY", "VALUE", "ORIGIN"].map(str::to_owned);
-    let width = |column: usize| {
-        let widths = cells.iter().chain([&head]).map(|row| row[column].chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let (first, second) = (width(0), width(1));
-    let lines = [&head].into_iter().chain(&cells);
-    lines
-        .map(|[key, value, origin]| format!("{key:first$}  {value:second$}  {origin}\n"))
-        .collect()
-}
-
-fn escaped(c: char) -> impl Iterator<Item = char> {
-    let (plain, escape) = match c.is_control() {
-        true => (None, Some(c.escape_default())),
-        false => (Some(c), None),
-    };
-    plain.into_iter().chain(escape.into_iter().flatten())
+    let head = ["KEY", "VALUE", "ORIGIN"].map(str::to_owned).to_vec();
+    let row = |shown: &Shown| vec![escape(&shown.key), text(shown), escape(&shown.origin.to_string())];
+    let rows: Vec<_> = [head].into_iter().chain(values.iter().map(row)).collect();
+    columns(&rows)
 }
 
 #[cfg(test)]

@@ -87,14 +87,11 @@ impl Checks<'_> {
             self.report
                 .warn((self.origin)(&["session-timeout"]).as_ref(), warning);
         }
-        for (key, text) in [
-            ("data-dir", &w.data_dir),
-            ("transactional-id-prefix", &w.transactional_id_prefix),
-        ] {
-            if text.chars().any(char::is_control) {
-                self.wrong(key, "control characters cannot stand here");
-            }
+        if w.data_dir.chars().any(char::is_control) {
+            self.wrong("data-dir", "control characters cannot stand here");
         }
+        self.part_of_ids("transactional-id-prefix", &w.transactional_id_prefix, 250);
+        self.part_of_ids("group-id", w.group_id.as_deref().unwrap_or_default(), 500);
     }
 
     pub(super) fn relations(&mut self, w: &Written) {

@@ -3,7 +3,9 @@
 use std::{path::Path, sync::Arc};
 
 use super::{
-    clients, protected,
+    clients,
+    disclosure::quoted,
+    protected,
     report::{Origin, Report},
     settings::{
         Backend, Batch, Kafka, Payload, Properties, Retention, Retry, Settings, Store, Transforms,
@@ -109,6 +111,7 @@ impl Checks<'_> {
                 producer: properties(&written.kafka.producer),
             },
             management_address: self.management(written),
+            management_hosts: self.hosts(written),
             log_format: written.log_format,
         };
         let origin = |section: &str, name: &str| (self.origin)(&["kafka", section, name]);
@@ -193,8 +196,8 @@ impl Checks<'_> {
                     .is_some_and(|rest| rest.starts_with('-'))
             }) {
                 let reason = format!(
-                    "`{}` is no store's risk: their names begin with the store's, such as `redis-everysec`; this program knows {}",
-                    risk.escape_debug(),
+                    "{} is no store's risk: their names begin with the store's, such as `redis-everysec`; this program knows {}",
+                    quoted(risk),
                     names.join(", ")
                 );
                 self.wrong("accept-store-risks", reason);

@@ -3,6 +3,7 @@
 use rdkafka::{ClientConfig, error::KafkaError};
 
 use super::{
+    disclosure::redact,
     nearest,
     report::{Origin, Report},
     settings::{Properties, Settings},
@@ -89,6 +90,9 @@ const OFTEN: &[&str] = &[
     "debug",
 ];
 
+/// How librdkafka's reason begins for a name that it does not know.
+const NO_SUCH: &str = "No such configuration property";
+
 /// Asks librdkafka about each property by itself, then the session about all of them together.
 pub(super) fn check(settings: &Settings, origin: &dyn Fn(&str, &str) -> Option<Origin>, report: &mut Report) {
     let kafka = &settings.kafka;
@@ -157,7 +161,7 @@ fn refused(name: &str, value: &str) -> Option<String> {
         Err(KafkaError::ClientConfig(_, reason, _, _)) => reason,
         Err(e) => e.to_string(),
     };
-    if reason.contains("No such configuration property") {
+    if reason.contains(NO_SUCH) {
         let near = nearest(name, OFTEN.iter().copied());
         return Some(match near {
             Some(near) => format!("librdkafka has no such setting; did you mean `{near}`?"),
@@ -167,6 +171,15 @@ fn refused(name: &str, value: &str) -> Option<String> {
     // The reason may repeat the value.
     match Properties::is_secret(name) {
         true => Some("librdkafka does not take this value".to_owned()),
-        false => Some(format!("librdkafka does not take this value: {reason}")),
+        false => Some(format!(
+            "librdkafka does not take this value: {}",
+            redact(&reason)
+        )),
     }
+}
+
+/// Whether librdkafka has a setting of this name.
+pub(super) fn is_known(name: &str) -> bool {
+    let created = ClientConfig::new().set(name, "").create_native_config();
+    !matches!(created, Err(KafkaError::ClientConfig(_, reason, _, _)) if reason.contains(NO_SUCH))
 }

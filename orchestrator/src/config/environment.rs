@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{
+    disclosure::quoted,
     keys::{BARE, Key, paths, relaxed, variable},
     layer::Layer,
     nearest,
@@ -116,7 +117,15 @@ pub(crate) fn prefixed(
                 put(&mut reader, plain, content.trim_end_matches(['\r', '\n']), &paths);
             }
             Err(e) => {
-                let reason = format!("the file `{}` cannot be read: {e}", value.escape_debug());
+                // Where a secret is expected, somebody may have written it instead of the name of its file.
+                let key = path_of(plain, &paths).map(|(path, _)| format!("orchestrator.{}", path.join(".")));
+                let shown = key.is_some_and(|key| reader.report.may_show(&key));
+                let file = if shown {
+                    quoted(value)
+                } else {
+                    "that it names".to_owned()
+                };
+                let reason = format!("the file {file} cannot be read: {e}");
                 reader.report.problem(Some(&origin), None, reason);
             }
         }

@@ -68,9 +68,7 @@ pub(super) fn read(
         Ok(root) => roots(&mut reader, root, variables),
         Err((at, reason)) => {
             let origin = reader.report.at(at.unwrap_or_default());
-            reader
-                .report
-                .problem(Some(&origin), None, format!("this is not YAML: {reason}"));
+            reader.report.broken(&origin, &reason);
         }
     }
     reader.layer
@@ -167,11 +165,13 @@ fn fill(
         Data::Text(text) if !text.contains("${") => {}
         Data::Text(text) => match expand(text, &|name| variables.get(name).cloned()) {
             Ok(expanded) => *text = expanded,
-            Err(reason) => {
-                let origin = reader.report.at(node.at);
-                reader
-                    .report
-                    .problem(Some(&origin), Some(&path.join(".")), reason);
+            Err(why) => {
+                let (origin, key) = (reader.report.at(node.at), path.join("."));
+                let reason = match why.is_plain() || reader.report.may_show(&key) {
+                    true => why.to_string(),
+                    false => "a variable that this value names is not set, and the placeholder has no default; `$${` is a plain `${`".to_owned(),
+                };
+                reader.report.problem(Some(&origin), Some(&key), reason);
                 node.data = Data::Null;
             }
         },

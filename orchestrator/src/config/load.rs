@@ -7,6 +7,7 @@ use figment::value::Value;
 
 use super::{
     check::Checks,
+    disclosure::Disclosure,
     environment, file,
     keys::known,
     layer::{Layer, Merged},
@@ -95,8 +96,8 @@ impl std::fmt::Debug for Sources {
 impl Settings {
     /// Reads and checks a configuration. Everything that is wrong is told at once, each with its place and reason.
     pub fn load(sources: &Sources, registry: &Registry) -> Result<Loaded, Problems> {
-        let mut report = Report::default();
         let keys = known(registry);
+        let mut report = Report::new(Disclosure::of(&keys, registry));
         let file = file::read(sources.file(), &sources.environment, registry, &keys, &mut report);
         if !report.problems.is_empty() && report.file.as_ref().is_none_or(|file| file.broken) {
             // Whatever else would be told follows from this.
@@ -224,11 +225,15 @@ fn fits(
         Some(key) => (vec![name, key], format!("orchestrator.{name}.{key}")),
         None => (vec![name], format!("orchestrator.{name}")),
     };
-    let secret = culprit.is_some_and(|key| registry.is_secret(name, key));
-    let reason = if secret {
-        "this value does not fit here".to_owned()
-    } else {
-        super::report::hide_userinfo(&reason)
-    };
-    report.problem(merged.origin(&path).as_ref(), Some(&key), reason);
+    match culprit {
+        Some(_) => report.misfit(merged.origin(&path).as_ref(), &key, reason),
+        None => {
+            let may_show = |name: &String| report.may_show(&format!("{key}.{name}"));
+            let reason = match reason.contains("missing field") || section.keys().all(may_show) {
+                true => reason,
+                false => "several values do not fit here".to_owned(),
+            };
+            report.problem(merged.origin(&path).as_ref(), Some(&key), reason);
+        }
+    }
 }

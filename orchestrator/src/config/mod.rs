@@ -7,6 +7,7 @@
 mod bounds;
 mod check;
 mod clients;
+mod disclosure;
 mod environment;
 mod file;
 mod keys;
@@ -29,6 +30,8 @@ mod words;
 mod written;
 mod yaml;
 
+pub(crate) use disclosure::quoted;
+pub(crate) use keys::relaxed;
 pub use load::{Loaded, Sources};
 pub(crate) use nearest::nearest;
 pub use report::{Origin, Problem, Problems};

@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use tracker_api::RecordId;
 
-use super::{check::Checks, written::Written};
+use super::{
+    check::Checks,
+    disclosure::{quoted, redact},
+    written::Written,
+};
 
 impl Checks<'_> {
     pub(super) fn topic(&mut self, key: &str, name: Option<&String>, required: bool) -> String {
@@ -15,9 +19,24 @@ impl Checks<'_> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if name.len() > 249 || !name.chars().all(plain) || matches!(name.as_str(), "." | "..") {
             let reason = "a topic's name has at most 249 letters, digits, dots, dashes and underscores";
-            self.wrong(key, format!("`{}` is not a topic: {reason}", name.escape_debug()));
+            self.wrong(key, format!("{} is not a topic: {reason}", quoted(&name)));
         }
         name
+    }
+
+    /// The group and the prefix become part of each transactional id, which stands in every request of a transaction and is
+    /// a key of the broker's log; Kafka itself would take 32 767 bytes.
+    pub(super) fn part_of_ids(&mut self, key: &str, text: &str, most: usize) {
+        if text.chars().any(char::is_control) {
+            self.wrong(key, "control characters cannot stand here");
+        }
+        if text.len() > most {
+            let reason = format!(
+                "it has {} bytes, and at most {most} may become part of a transactional id",
+                text.len()
+            );
+            self.wrong(key, reason);
+        }
     }
 
     pub(super) fn servers(&mut self, w: &Written) -> String {
@@ -28,11 +47,11 @@ impl Checks<'_> {
             .filter(|server| !server.is_empty())
         {
             let (scheme, address) = server.split_once("://").unwrap_or(("PLAINTEXT", server));
-            let shown = super::report::hide_userinfo(server);
+            let shown = quoted(server);
             if !["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"].contains(&scheme.to_uppercase().as_str()) {
                 self.wrong(
                     "bootstrap-servers",
-                    format!("`{shown}` is not a broker: write host:port"),
+                    format!("{shown} is not a broker: write host:port"),
                 );
                 continue;
             }
@@ -41,12 +60,15 @@ impl Checks<'_> {
                 Some((host, _)) if !host.is_empty() => {
                     self.wrong(
                         "bootstrap-servers",
-                        format!("`{shown}` has no valid port: 1 to 65535"),
+                        format!("{shown} has no valid port: 1 to 65535"),
                     );
                 }
                 _ => self.wrong(
                     "bootstrap-servers",
-                    format!("`{shown}` has no port: write host:port, such as {address}:9092"),
+                    format!(
+                        "{shown} has no port: write host:port, such as {}:9092",
+                        redact(address)
+                    ),
                 ),
             }
         }
@@ -77,11 +99,25 @@ impl Checks<'_> {
     pub(super) fn instance(&mut self, w: &Written) -> Option<String> {
         let instance = w.instance.clone()?;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if instance.len() > 100 || !instance.chars().all(plain) {
-            let reason = "an instance's name has at most 100 letters, digits, dots, dashes and underscores: Kafka takes no others in a static member's id";
+        if instance.len() > 64 || !instance.chars().all(plain) {
+            let reason = "an instance's name has at most 64 letters, digits, dots, dashes and underscores: Kafka takes no others in a static member's id";
             self.wrong("instance", reason);
         }
         Some(instance)
+    }
+
+    pub(super) fn hosts(&mut self, w: &Written) -> Vec<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        for name in &w.management_hosts {
+            if name.is_empty() || !name.chars().all(plain) {
+                let reason = format!(
+                    "{} is not a host's name: write it without a scheme and a port",
+                    quoted(name)
+                );
+                self.wrong("management-hosts", reason);
+            }
+        }
+        w.management_hosts.clone()
     }
 
     pub(super) fn management(&mut self, w: &Written) -> SocketAddr {
@@ -93,8 +129,8 @@ impl Checks<'_> {
         };
         full.parse().unwrap_or_else(|_| {
             let reason = format!(
-                "`{}` is not an address and a port such as 0.0.0.0:8080",
-                text.escape_debug()
+                "{} is not an address and a port such as 0.0.0.0:8080",
+                quoted(text)
             );
             self.wrong("management-address", reason);
             SocketAddr::from(([127, 0, 0, 1], 0))

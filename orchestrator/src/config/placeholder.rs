@@ -1,5 +1,40 @@
+use std::fmt;
+
+/// Why a placeholder cannot be replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unfilled {
+    /// It has no end.
+    Open,
+    /// It has no default, and no variable has this name.
+    Missing(String),
+}
+
+impl Unfilled {
+    /// Whether it repeats nothing of the text but what is plainly the name of a variable.
+    pub(crate) fn is_plain(&self) -> bool {
+        let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        match self {
+            Self::Open => true,
+            Self::Missing(name) => name.chars().all(plain),
+        }
+    }
+}
+
+impl fmt::Display for Unfilled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Missing(name) = self else {
+            return f.write_str("a placeholder `${` is not closed with `}`");
+        };
+        let name = name.escape_debug();
+        write!(
+            f,
+            "the variable `{name}` is not set, and the placeholder has no default: write `${{{name}:default}}`"
+        )
+    }
+}
+
 /// Replaces `${NAME}`, `${NAME:default}` (Spring's form) and `${NAME:-default}`, in defaults too. `$${` stands for `${`.
-pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, Unfilled> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -11,7 +46,7 @@ pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Res
         }
         out.push_str(&rest[..start]);
         let inner = &rest[start + 2..];
-        let end = closing(inner).ok_or("a placeholder `${` is not closed with `}`")?;
+        let end = closing(inner).ok_or(Unfilled::Open)?;
         out.push_str(&value(&inner[..end], lookup)?);
         rest = &inner[end + 1..];
     }
@@ -19,7 +54,7 @@ pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Res
     Ok(out)
 }
 
-fn value(placeholder: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
+fn value(placeholder: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, Unfilled> {
     let (name, default) = match placeholder.split_once(':') {
         Some((name, default)) => (name.trim(), Some(default.strip_prefix('-').unwrap_or(default))),
         None => (placeholder.trim(), None),
@@ -29,11 +64,7 @@ fn value(placeholder: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<S
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => expand(default, lookup),
         (Some(value), None) => Ok(value),
-        (None, None) => Err(format!(
-            "the variable `{}` is not set, and the placeholder has no default: write `${{{}:default}}`",
-            name.escape_debug(),
-            name.escape_debug()
-        )),
+        (None, None) => Err(Unfilled::Missing(name.to_owned())),
     }
 }
 
@@ -53,9 +84,9 @@ fn closing(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::expand;
+    use super::{Unfilled, expand};
 
-    fn with(text: &str) -> Result<String, String> {
+    fn with(text: &str) -> Result<String, Unfilled> {
         expand(text, &|name| match name {
             "HOST" => Some("kafka".into()),
             "EMPTY" => Some(String::new()),
@@ -79,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        assert!(with("${NO}").unwrap_err().contains("`NO`"));
-        assert!(with("${HOST").unwrap_err().contains("not closed"));
+        assert!(with("${NO}").unwrap_err().to_string().contains("`NO`"));
+        assert!(with("${HOST").unwrap_err().to_string().contains("not closed"));
     }
 }

@@ -4,11 +4,11 @@ use figment::value::Value;
 use serde::Deserialize;
 
 use super::{
+    disclosure::quoted,
     keys::{ALIASES, Key, Kind, OBSOLETE, relaxed},
     layer::Layer,
     nearest,
     report::{Origin, Report},
-    settings::Properties,
     words::Tracking,
     written::Written,
     yaml::{Data, Name, Node, Place},
@@ -113,11 +113,10 @@ impl Reader<'_> {
             (Key::Leaf(kind), data) => self.leaf(path, node.at, data, *kind),
             (Key::Section(_) | Key::Properties, Data::Text(text)) if text.trim().is_empty() => {}
             (Key::Section(_) | Key::Properties, _) => {
-                self.wrong(
-                    path,
-                    node.at,
-                    "keys are expected below this one, each on a line of its own",
-                );
+                let origin = self.origin(node.at);
+                let reason = "keys are expected below this one, each on a line of its own";
+                self.report
+                    .problem(Some(&origin), Some(&full(&[], &path.join("."))), reason);
             }
         }
     }
@@ -209,17 +208,11 @@ impl Reader<'_> {
         }
     }
 
+    /// The reason may repeat the value.
     pub(crate) fn wrong(&mut self, path: &[String], at: Place, reason: &str) {
-        let secret = path.last().is_some_and(|last| Properties::is_secret(last))
-            || matches!(path, [store, field, ..] if self.registry.is_secret(store, field));
-        let reason = if secret {
-            "this value does not fit here"
-        } else {
-            reason
-        };
         let origin = self.origin(at);
         self.report
-            .problem(Some(&origin), Some(&full(&[], &path.join("."))), reason);
+            .misfit(Some(&origin), &full(&[], &path.join(".")), reason);
     }
 }
 
@@ -270,23 +263,23 @@ fn any(data: Data) -> Value {
 
 fn scalar(kind: Kind, text: &str) -> Result<Value, String> {
     let plain = text.trim();
-    let shown = plain.escape_debug();
+    let shown = quoted(plain);
     match kind {
         Kind::Integer => {
             let digits = plain.replace('_', "");
             let unsigned = digits.parse::<u64>().map(Value::from);
             unsigned
                 .or_else(|_| digits.parse::<i64>().map(Value::from))
-                .map_err(|_| format!("`{shown}` is not a whole number"))
+                .map_err(|_| format!("{shown} is not a whole number"))
         }
         Kind::Number => match plain.parse::<f64>() {
             Ok(number) if number.is_finite() => Ok(number.into()),
-            _ => Err(format!("`{shown}` is not a number")),
+            _ => Err(format!("{shown} is not a number")),
         },
         Kind::Boolean => match plain.to_lowercase().as_str() {
             "true" | "yes" | "on" => Ok(true.into()),
             "false" | "no" | "off" => Ok(false.into()),
-            _ => Err(format!("`{shown}` is neither true nor false")),
+            _ => Err(format!("{shown} is neither true nor false")),
         },
         Kind::Text | Kind::List | Kind::Any => Ok(plain.into()),
     }

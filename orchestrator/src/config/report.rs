@@ -1,6 +1,9 @@
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use super::{settings::Properties, yaml::Place};
+use super::{
+    disclosure::{Disclosure, redact},
+    yaml::Place,
+};
 
 /// Where a value of the configuration comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,21 +116,51 @@ pub(crate) struct Report {
     pub(crate) file: Option<File>,
     /// Values of the file that are never shown, wherever they turn up.
     pub(crate) secrets: Vec<String>,
+    disclosure: Disclosure,
 }
 
 impl Report {
+    pub(crate) fn new(disclosure: Disclosure) -> Self {
+        Self {
+            disclosure,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the value at `key` may be shown.
+    pub(crate) fn may_show(&self, key: &str) -> bool {
+        self.disclosure.may_show(key)
+    }
+
+    /// The value at `key` is wrong. The reason may repeat the value: where that is not shown, neither is the reason.
+    pub(crate) fn misfit(&mut self, origin: Option<&Origin>, key: &str, reason: impl Into<String>) {
+        let reason = match self.may_show(key) {
+            true => reason.into(),
+            false => "this value does not fit here".to_owned(),
+        };
+        self.problem(origin, Some(key), reason);
+    }
+
+    /// The file is not YAML. The reason is the parser's own, which may quote the file.
+    pub(crate) fn broken(&mut self, origin: &Origin, reason: &str) {
+        let reason = self.disclosure.parsers(reason);
+        self.problem(Some(origin), None, format!("this is not YAML: {reason}"));
+    }
+
+    /// Something is wrong at `key`, if one is to blame. The reason quotes nothing that may not be shown.
     pub(crate) fn problem(&mut self, origin: Option<&Origin>, key: Option<&str>, reason: impl Into<String>) {
         let line = match (origin, &self.file) {
             (Some(Origin::File { line, .. }), Some(file)) => line
                 .checked_sub(1)
                 .and_then(|n| file.text.lines().nth(n))
-                .and_then(|text| showable(text, key.is_none(), &self.secrets)),
+                .and_then(|text| self.disclosure.line(text, key))
+                .map(|text| self.without_secrets(text)),
             _ => None,
         };
         let problem = Problem {
             origin: origin.cloned(),
             key: key.map(|key| format!("`{key}`")),
-            reason: self.without_secrets(reason.into()),
+            reason: self.without_secrets(redact(&reason.into())),
             line,
         };
         if !self.problems.contains(&problem) {
@@ -149,9 +182,10 @@ impl Report {
     }
 
     pub(crate) fn warn(&mut self, origin: Option<&Origin>, warning: impl fmt::Display) {
+        let warning = self.without_secrets(redact(&warning.to_string()));
         let warning = match origin {
             Some(origin) => format!("{origin}: {warning}"),
-            None => warning.to_string(),
+            None => warning,
         };
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
@@ -168,85 +202,5 @@ impl Report {
             line: place.line,
             column: place.column,
         }
-    }
-}
-
-/// The line as it may be shown. `wild`: the file did not parse, so a line that is not plainly `key: value` may be a
-/// piece of a secret and is not shown.
-fn showable(line: &str, wild: bool, secrets: &[String]) -> Option<String> {
-    let line = line.trim_end();
-    let Some((key, _)) = line.split_once(':') else {
-        let shown = !wild && !secrets.iter().any(|secret| line.contains(secret.as_str()));
-        return shown.then(|| hide_userinfo(line));
-    };
-    // Also one of several on a line, as in `{user: x, password: y}`.
-    let mut names = line
-        .split(|c: char| c.is_whitespace() || matches!(c, '{' | ','))
-        .filter_map(|word| Some(word.split_once(':')?.0));
-    let secret =
-        names.any(Properties::is_secret) || secrets.iter().any(|secret| line.contains(secret.as_str()));
-    if secret {
-        return Some(format!("{key}: ***"));
-    }
-    Some(hide_userinfo(line))
-}
-
-/// `scheme://user:password@host` without user and password.
-pub(crate) fn hide_userinfo(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find("://") {
-        let (before, after) = rest.split_at(start + 3);
-        shown.push_str(before);
-        let end = after
-            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`'))
-            .unwrap_or(after.len());
-        let url = &after[..end];
-        // The last `@` before the path: a password may hold one.
-        let authority = url.find(['/', '?', '#']).map_or(url, |end| &url[..end]);
-        let userinfo = authority.rfind('@').or_else(|| url.rfind('@'));
-        match userinfo {
-            Some(at) => {
-                shown.push_str("***");
-                rest = &after[at..];
-            }
-            None => rest = after,
-        }
-    }
-    shown + rest
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{hide_userinfo, showable};
-
-    #[test]
-    fn a_url_loses_user_and_password() {
-        assert_eq!(hide_userinfo("postgres://u:p@h:1/db"), "postgres://***@h:1/db");
-        assert_eq!(hide_userinfo("a://u:p@ss@h b://x:y/z@h"), "a://***@h b://***@h");
-        assert_eq!(
-            hide_userinfo("http://h:1/db, https://k"),
-            "http://h:1/db, https://k"
-        );
-    }
-
-    #[test]
-    fn a_line_with_a_secret_is_not_shown() {
-        for line in [
-            "  password: hunter2",
-            "  sasl.password: 'hunter2'",
-            "kafka: {properties: {sasl.username: x, sasl.password: hunter2}}",
-            "  ssl.key.pem: hunter2",
-        ] {
-            assert!(
-                !showable(line, false, &[]).unwrap_or_default().contains("hunter2"),
-                "{line}"
-            );
-        }
-        assert_eq!(showable("MIIEvQIBADANBg", true, &[]), None);
-        assert_eq!(
-            showable("  ordering: key # not a password", false, &[]).unwrap(),
-            "  ordering: key # not a password"
-        );
     }
 }

@@ -2,6 +2,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, sync::Arc,
 
 use tracker_api::{RecordId, Secret};
 
+use super::disclosure::redact;
 use super::words::{
     FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering, StorePayload, Tracking,
 };
@@ -60,6 +61,8 @@ pub struct Settings {
     pub kafka: Kafka,
     /// Where health and metrics are served. Port 0 takes a free one.
     pub management_address: SocketAddr,
+    /// Host names under which it answers, besides those that it always does.
+    pub management_hosts: Vec<String>,
     /// How logs look.
     pub log_format: LogFormat,
 }
@@ -150,7 +153,7 @@ pub struct Payload {
 /// What Kafka's clients are given.
 #[derive(Clone, Debug)]
 pub struct Kafka {
-    /// Comes before group, instance and lane in each transactional id.
+    /// What each transactional id begins with: `{prefix}{group}-{instance}-{lane}` and the lengths of group and instance.
     pub transactional_id_prefix: String,
     /// A member that says nothing for so long has left.
     pub session_timeout: Duration,
@@ -202,7 +205,7 @@ impl Properties {
         let public = name.ends_with(".location") || name.ends_with("endpoint.url");
         !public
             && name.split(|c: char| !c.is_alphanumeric()).any(|part| {
-                matches!(part, "pem" | "jaas" | "key" | "pwd" | "assertion")
+                matches!(part, "pem" | "jaas" | "key" | "apikey" | "pwd" | "pass" | "auth" | "dsn" | "assertion")
                     // Also misspelt: a misspelt password is one, too.
                     || SECRETS.iter().any(|secret| part.contains(secret) || strsim::osa_distance(part, secret) <= secret.len() / 4)
             })
@@ -211,7 +214,10 @@ impl Properties {
 
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |(name, value)| (name, if Self::is_secret(name) { "***" } else { value });
+        let shown = |(name, value)| match Self::is_secret(name) {
+            true => (name, "***".to_owned()),
+            false => (name, redact(value)),
+        };
         f.debug_map().entries(self.iter().map(shown)).finish()
     }
 }
@@ -299,6 +305,7 @@ impl Settings {
                 producer: Properties::default(),
             },
             management_address: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            management_hosts: Vec::new(),
             log_format: LogFormat::default(),
         }
     }

@@ -3,8 +3,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{
+    disclosure::redact,
     layer::Merged,
-    report::{Origin, hide_userinfo},
+    report::Origin,
     settings::{Properties, Settings},
     written::Written,
 };
@@ -71,7 +72,7 @@ fn row(path: &[String], value: Value, merged: &Merged, rows: &mut Vec<Shown>) {
         {
             "***".into()
         }
-        Value::String(text) => hide_userinfo(&text).into(),
+        Value::String(text) => redact(&text).into(),
         other => other,
     };
     let names: Vec<&str> = path.iter().map(String::as_str).collect();

@@ -49,6 +49,13 @@ const MAPS: &[(&str, &str)] = &[
     ("spring.kafka.producer.properties.", "producer"),
 ];
 
+/// Spring's keys whose values are read.
+pub(super) fn known() -> impl Iterator<Item = &'static str> {
+    let same = SAME.iter().map(|(name, _)| *name);
+    same.chain(GUARDED.iter().map(|(name, _)| *name))
+        .chain(["server.port"])
+}
+
 /// The names at the top of a file that are Spring's.
 pub(crate) const ROOTS: &[&str] = &["spring", "logging", "server", "management", "info", "eureka"];
 

@@ -13,6 +13,8 @@ use crate::{
     registry::{Registry, Tracker},
 };
 
+mod canary;
+
 /// The least that a file must say.
 const LEAST: &str = "\
 orchestrator:
@@ -366,7 +368,7 @@ const BROKEN: &[Broken] = &[
         &[
             "yml:7:3: `orchestrator.failure-mod`",
             "did you mean `failure-mode`?",
-            "7 |   failure-mod: atomic",
+            "7 |   failure-mod: ***",
             "  |   ^",
         ],
     ),
@@ -821,7 +823,7 @@ fn clients_are_made_from_what_is_configured() {
     let clients = good(&file, &[], &[]).settings.clients(instance);
     let producer = clients.client(ClientKind::Producer { lane: 1 }, None).unwrap();
     let consumer = clients.client(ClientKind::Consumer { lane: 1 }, None).unwrap();
-    assert_eq!(producer.get("transactional.id"), Some("x-orders-a-1"));
+    assert_eq!(producer.get("transactional.id"), Some("x-orders-a-1.6.1"));
     assert_eq!(producer.get("compression.type"), Some("lz4"));
     assert_eq!(producer.get("transaction.timeout.ms"), Some("15000"));
     assert_eq!(consumer.get("session.timeout.ms"), Some("7000"));

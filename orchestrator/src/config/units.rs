@@ -3,6 +3,8 @@ use std::{borrow::Cow, fmt, str::FromStr, time::Duration};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::disclosure::quoted;
+
 /// A length of time: `150ms`, `30s`, `5m`, `1h`, `1d`, in whole numbers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Span(pub(crate) Duration);
@@ -62,10 +64,12 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shown = text.escape_debug();
         duration(text).map(Self).ok_or_else(|| match split(text) {
-            Some((_, "")) => format!("`{shown}` has no unit: write `{shown}s` or `{shown}ms`"),
-            _ => format!("`{shown}` is not a length of time such as 150ms, 30s, 5m or 1h"),
+            Some((number, "")) => format!("`{number}` has no unit: write `{number}s` or `{number}ms`"),
+            _ => format!(
+                "{} is not a length of time such as 150ms, 30s, 5m or 1h",
+                quoted(text)
+            ),
         })
     }
 }
@@ -93,7 +97,7 @@ impl FromStr for Millis {
             _ => duration(text),
         }
         .map(Self)
-        .ok_or_else(|| format!("`{}` is not a number of milliseconds", text.escape_debug()))
+        .ok_or_else(|| format!("{} is not a number of milliseconds", quoted(text)))
     }
 }
 
@@ -103,8 +107,8 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{}` is not a number of bytes such as 65536, 64KiB or 4MiB",
-                text.escape_debug()
+                "{} is not a number of bytes such as 65536, 64KiB or 4MiB",
+                quoted(text)
             )
         };
         let (number, unit) = split(text).ok_or_else(wrong)?;

@@ -3,6 +3,8 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::disclosure::quoted;
+
 /// A setting that takes one of a few words, in any case, `-` and `_` alike: `skip-and-log` is also `SKIP_AND_LOG`.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
@@ -158,10 +160,7 @@ words! {
 fn unknown(text: &str, words: &[&str]) -> String {
     let known = words.join(", ");
     match super::nearest(text, words.iter().copied()) {
-        Some(near) => format!(
-            "`{}` is none of {known}; did you mean `{near}`?",
-            text.escape_debug()
-        ),
-        None => format!("`{}` is none of {known}", text.escape_debug()),
+        Some(near) => format!("{} is none of {known}; did you mean `{near}`?", quoted(text)),
+        None => format!("{} is none of {known}", quoted(text)),
     }
 }

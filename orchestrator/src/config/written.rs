@@ -92,7 +92,7 @@ pub(crate) struct Written {
     pub(crate) data_dir: String,
     /// Keeps two services in one store apart. By default the group's id.
     pub(crate) namespace: Option<String>,
-    /// Comes before group, instance and lane in each transactional id.
+    /// What each transactional id begins with: `{prefix}{group}-{instance}-{lane}` and the lengths of group and instance.
     pub(crate) transactional_id_prefix: String,
     /// A member that says nothing for so long has left the group; 1s to 30m, and within the broker's own bounds.
     pub(crate) session_timeout: Span,
@@ -102,6 +102,9 @@ pub(crate) struct Written {
     pub(crate) max_poll_interval: Span,
     /// Where health and metrics are served: `address:port`. Port 0 takes a free one.
     pub(crate) management_address: String,
+    /// Host names under which it answers, besides IP addresses, `localhost`, names without a dot, and `….svc`,
+    /// `….cluster.local` and `….internal`.
+    pub(crate) management_hosts: Vec<String>,
     /// How logs look: `json`, `text`, or `auto`: `text` on a terminal, otherwise `json`.
     pub(crate) log_format: LogFormat,
     /// For `tracking: outbox`.
@@ -114,7 +117,7 @@ pub(crate) struct Written {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Outbox {
-    /// A record that is read again and whose entry has succeeded or was replayed is not produced again.
+    /// A record that is read again, after an offset reset, and whose entry has succeeded or was replayed is not produced again. Waits for the store's answer about it.
     pub(crate) skip_succeeded: bool,
 }
 
@@ -194,6 +197,7 @@ impl Default for Written {
             transaction_timeout: Span::millis(15_000),
             max_poll_interval: Span::millis(300_000),
             management_address: "0.0.0.0:8080".into(),
+            management_hosts: Vec::new(),
             log_format: LogFormat::default(),
             outbox: Outbox::default(),
             kafka: Clients::default(),

@@ -58,6 +58,7 @@ struct Lane {
     /// `NOT_JOINED` before the first assignment.
     partitions: AtomicUsize,
     reason: Mutex<Option<String>>,
+    refused: Mutex<Option<String>>,
     stalls: Mutex<Vec<Stall>>,
     lag: Mutex<Vec<(Partition, Option<i64>)>>,
 }
@@ -72,6 +73,7 @@ impl Health {
             beat: AtomicU64::new(0),
             partitions: AtomicUsize::new(NOT_JOINED),
             reason: Mutex::default(),
+            refused: Mutex::default(),
             stalls: Mutex::default(),
             lag: Mutex::default(),
         };
@@ -119,6 +121,14 @@ impl Health {
     pub fn reason(&self, lane: usize, reason: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.reason) = reason;
+        }
+    }
+
+    /// Why Kafka refuses lane `lane` (a password, TLS, another member's assignor), or that it does not: while it refuses
+    /// one, the service is not ready. It goes on by itself when that is mended.
+    pub fn refused(&self, lane: usize, why: Option<String>) {
+        if let Some(lane) = self.0.lanes.get(lane) {
+            *lock(&lane.refused) = why;
         }
     }
 
@@ -193,8 +203,10 @@ impl Health {
             if lane.partitions.load(Relaxed) == NOT_JOINED {
                 reasons.push(format!("lane {number} has not joined the group yet"));
             }
-            if let Some(reason) = &*lock(&lane.reason) {
-                reasons.push(format!("lane {number}: {reason}"));
+            for why in [&lane.reason, &lane.refused] {
+                if let Some(why) = &*lock(why) {
+                    reasons.push(format!("lane {number}: {why}"));
+                }
             }
             for stall in &*lock(&lane.stalls) {
                 let into = if stall.why.is_ready() {

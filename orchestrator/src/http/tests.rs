@@ -89,6 +89,12 @@ async fn a_lane_that_cannot_move_is_not_ready_and_one_that_stands_at_a_record_is
     assert_eq!(health.ready().reasons, ["lane 0: waiting for the store: down"]);
     health.reason(0, None);
     assert!(health.ready().ok);
+    health.refused(0, Some("SASL was refused".into()));
+    assert_eq!(health.ready().reasons, ["lane 0: SASL was refused"]);
+    health.reason(0, None);
+    assert!(!health.ready().ok, "another's word does not end it");
+    health.refused(0, None);
+    assert!(health.ready().ok);
     // A lane that does not exist changes nothing.
     health.reason(7, Some("?".into()));
     assert!(health.ready().ok);

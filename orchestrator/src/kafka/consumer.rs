@@ -53,6 +53,10 @@ pub(super) struct Consumer {
     /// Records that came while only callbacks were to be served, and those of held partitions.
     stash: VecDeque<SourceRecord>,
     errors: Vec<Error>,
+    /// Why we are refused, and when that was last told.
+    refused: Option<(Instant, String)>,
+    group: String,
+    strategy: String,
 }
 
 /// A consumer that has not subscribed to anything.
@@ -73,6 +77,7 @@ impl Consumer {
         let base = create(settings)?;
         base.subscribe(&[topic])
             .map_err(|error| verdict::of_kafka(&format!("subscribing to `{topic}`"), &error))?;
+        let setting = |key| settings.get(key).unwrap_or_default().to_owned();
         Ok(Self {
             look: Look::default(),
             committed: Committed::of(settings),
@@ -84,6 +89,9 @@ impl Consumer {
             membership: VecDeque::new(),
             stash: VecDeque::new(),
             errors: Vec::new(),
+            refused: None,
+            group: setting("group.id"),
+            strategy: setting("partition.assignment.strategy"),
         })
     }
 
@@ -106,8 +114,10 @@ impl Consumer {
 
     /// Asks the brokers about the logs of started partitions, and takes up their answers. Waits for nothing.
     pub(super) fn look(&mut self) {
-        let started: Vec<Partition> = self.started().cloned().collect();
-        self.look.turn(self.base.client(), &started);
+        if self.look.is_due() {
+            let started: Vec<Partition> = self.started().cloned().collect();
+            self.look.turn(self.base.client(), &started);
+        }
     }
 
     /// See [`Session::logs`](super::Session::logs).

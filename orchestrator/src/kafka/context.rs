@@ -17,7 +17,7 @@ use rdkafka::{
 };
 use tracker_api::Partition;
 
-use super::{Error, logs, verdict};
+use super::{Error, logs, plain::plain, verdict};
 
 /// A change of the assignment that was not answered yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,14 +64,15 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        logs::line(level as i32, facility, line);
+        logs::line(level as i32, facility, &plain(line));
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        let reason = plain(reason);
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        if errors.len() < 100 && !errors.iter().any(|(c, r)| *c == code && r == reason) {
-            errors.push((code, reason.to_owned()));
+        if errors.len() < 100 && !errors.iter().any(|(c, r)| *c == code && *r == reason) {
+            errors.push((code, reason.into_owned()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! What exactly-once stands on: the settings of each client that nobody may change, and why.
 
-use super::{ClientKind, ClientSettings, Error, ErrorKind, Result, Settings};
+use super::{ClientKind, ClientSettings, Error, ErrorKind, Result, Settings, Worker};
 
 /// A setting that must have one value.
 pub(super) struct Need {
@@ -47,7 +47,7 @@ pub(super) fn needed(settings: &Settings, kind: ClientKind) -> Vec<Need> {
                 needs.push(need(
                     "group.instance.id",
                     &[],
-                    format!("{}-{lane}", settings.instance.id),
+                    settings.member_id(lane),
                     "two lanes with one static member id would fence each other: set `instance` instead",
                 ));
             }
@@ -56,7 +56,7 @@ pub(super) fn needed(settings: &Settings, kind: ClientKind) -> Vec<Need> {
             need(
                 "transactional.id",
                 &[],
-                settings.transactional_id(lane),
+                settings.transactional_id(Worker::Lane(lane)),
                 "it must be of one live lane only: set `transactional-id-prefix` or `instance` instead",
             ),
             need(

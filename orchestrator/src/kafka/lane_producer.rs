@@ -91,7 +91,7 @@ impl LaneProducer {
             }
             return Ok(producer);
         };
-        let verdict = error.verdict();
+        let (verdict, refused) = (error.verdict(), producer.refused());
         if verdict != Verdict::Refused {
             self.unanswered_init = Some(Instant::now());
         }
@@ -99,6 +99,9 @@ impl LaneProducer {
             self.starting = Some((producer, since));
         }
         let mut error = error.during("initialising the transactional producer");
+        if let Some(why) = refused {
+            error.message += &format!(": {why}");
+        }
         if error.kind == ErrorKind::Fenced {
             // A newer `init` of our own may have overtaken it.
             error.kind = ErrorKind::Retriable;

@@ -7,10 +7,14 @@ mod consumer;
 mod context;
 mod copy;
 mod demands;
+mod identity;
 mod lane_producer;
+#[cfg(test)]
+mod listener;
 mod logs;
 #[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
 mod native;
+mod plain;
 mod probe;
 mod reader;
 mod session;
@@ -21,6 +25,8 @@ mod tests;
 mod transact;
 mod verdict;
 
+pub use identity::Worker;
+pub(crate) use identity::initialise;
 pub use probe::{Finding, Probe, Severity, probe};
 pub use reader::Reader;
 pub use session::KafkaSession;

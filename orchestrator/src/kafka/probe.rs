@@ -1,15 +1,22 @@
-use std::{fmt, time::Duration};
+use std::{
+    fmt, thread,
+    time::{Duration, Instant},
+};
 
 use tracker_api::Partition;
 
 use super::{
-    ClientKind, Error, ErrorKind, KafkaCustomizer, Positions as _, Result, Settings,
-    native::{self, Producer},
+    Error, ErrorKind, KafkaCustomizer, Positions as _, Result, Settings, Worker,
+    identity::initialise,
     reader::{self, Reader},
+    verdict,
 };
 
 /// Long enough to connect, to find a coordinator and to be refused by either.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one question waits, so that a refusal ends the patience.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +111,7 @@ pub async fn probe(
     customizer: Option<&dyn KafkaCustomizer>,
 ) -> Probe {
     let mut probe = Probe::default();
-    let mut reader = match Reader::connect(settings, customizer) {
+    let reader = match Reader::connect(settings, customizer) {
         Ok(reader) => reader,
         Err(error) => {
             probe.add(
@@ -116,9 +123,9 @@ pub async fn probe(
             return probe;
         }
     };
-    if !brokers(&mut probe, &reader, settings) {
+    let Some(mut reader) = brokers(&mut probe, reader, settings, customizer) else {
         return probe;
-    }
+    };
     if let Some(partitions) = source(&mut probe, &reader, settings, lanes) {
         group(&mut probe, &mut reader, settings, &partitions).await;
     }
@@ -129,41 +136,70 @@ pub async fn probe(
     probe
 }
 
-fn brokers(probe: &mut Probe, reader: &Reader, settings: &Settings) -> bool {
+/// Whether a broker answers. A refused connection is looked at twice: a handshake that a stopping broker cut off, or an
+/// authority for tokens that is away, may look like a refusal once.
+fn brokers(
+    probe: &mut Probe,
+    mut reader: Reader,
+    settings: &Settings,
+    customizer: Option<&dyn KafkaCustomizer>,
+) -> Option<Reader> {
     let what = format!("brokers at {}", settings.bootstrap_servers);
-    match reader.client().fetch_metadata(None, PATIENCE) {
-        Ok(metadata) => {
-            probe.cluster = reader.client().fetch_cluster_id(PATIENCE);
-            let id = probe.cluster.clone().unwrap_or_else(|| "unknown".into());
-            probe.add(
-                Severity::Good,
-                what,
-                format!("{} answered, cluster {id}", metadata.brokers().len()),
-                "",
-            );
-            true
+    let mut silence = match answered(&reader) {
+        Ok(()) => None,
+        Err(silence) => Some(silence),
+    };
+    if silence.as_ref().is_some_and(|silence| silence.refusal.is_some())
+        && let Ok(fresh) = Reader::connect(settings, customizer)
+    {
+        thread::sleep(LOOK);
+        reader = fresh;
+        silence = answered(&reader).err();
+    }
+    let Some(Silence { why, refusal }) = silence else {
+        probe.cluster = reader.client().fetch_cluster_id(PATIENCE);
+        let id = probe.cluster.clone().unwrap_or_else(|| "unknown".into());
+        probe.add(Severity::Good, what, format!("answered, cluster {id}"), "");
+        return Some(reader);
+    };
+    let (severity, fix) = match refusal {
+        Some(look_at) => (Severity::Fault, look_at),
+        None => (
+            Severity::Away,
+            "Check that Kafka runs, that `bootstrap-servers` names it, that its advertised listeners can be reached from \
+             here, and that `security.protocol` is the listener's",
+        ),
+    };
+    probe.add(severity, what, why, fix);
+    None
+}
+
+/// Why no broker answered.
+struct Silence {
+    why: String,
+    /// What to look at, where the connection was refused.
+    refusal: Option<&'static str>,
+}
+
+/// Asks for a while; a refusal ends it sooner.
+fn answered(reader: &Reader) -> Result<(), Silence> {
+    let begun = Instant::now();
+    let mut first = None;
+    loop {
+        let error = match reader.client().fetch_metadata(None, LOOK) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        for (code, why) in reader.errors() {
+            let refusal = verdict::refusal(code);
+            if refusal.is_some() {
+                return Err(Silence { why, refusal });
+            }
+            first.get_or_insert(why);
         }
-        Err(error) => {
-            let seen = reader.errors();
-            let why = seen
-                .first()
-                .cloned()
-                .unwrap_or_else(|| super::verdict::of_kafka("no answer", &error).message);
-            let told = |word: &str| seen.iter().any(|line| line.to_lowercase().contains(word));
-            let severity = if told("auth") || told("ssl") {
-                Severity::Fault
-            } else {
-                Severity::Away
-            };
-            let fix = if told("auth") {
-                "Check `sasl.mechanism`, `sasl.username` and `sasl.password`"
-            } else if told("ssl") {
-                "Check `security.protocol` and the certificates (`ssl.ca.location`)"
-            } else {
-                "Check that Kafka runs, that `bootstrap-servers` names it, and that its advertised listeners can be reached from here"
-            };
-            probe.add(severity, what, why, fix);
-            false
+        if begun.elapsed() >= PATIENCE {
+            let why = first.unwrap_or_else(|| verdict::of_kafka("no answer", &error).message);
+            return Err(Silence { why, refusal: None });
         }
     }
 }
@@ -246,18 +282,9 @@ async fn patiently(reader: &mut Reader, partitions: &[Partition]) -> Result<Vec<
 
 /// Begins no transaction. The id is not that of a lane: taking that would fence a service that runs.
 fn transactions(probe: &mut Probe, settings: &Settings, customizer: Option<&dyn KafkaCustomizer>) {
-    let mut own = settings.clone();
-    own.instance.id = format!("{}-probe", settings.instance.id);
-    let id = own.transactional_id(0);
+    let id = settings.transactional_id(Worker::Probe);
     let what = "transactions".to_owned();
-    let initialised = own
-        .client(ClientKind::Producer { lane: 0 }, customizer)
-        .and_then(|client| {
-            native::check(&client)?;
-            Producer::new(&client)?
-                .init(PATIENCE)
-                .map_err(|error| error.during("initialising a transactional producer"))
-        });
+    let initialised = initialise(settings, &id, customizer);
     match initialised {
         Ok(()) => probe.add(Severity::Good, what, format!("`{id}` may be used"), ""),
         Err(Error {
@@ -281,8 +308,10 @@ fn transactions(probe: &mut Probe, settings: &Settings, customizer: Option<&dyn 
 
 #[cfg(test)]
 mod tests {
-    use super::{Severity, probe};
-    use crate::kafka::{Instance, Settings, native::mock::Mock};
+    use std::time::Instant;
+
+    use super::{Finding, PATIENCE, Severity, probe};
+    use crate::kafka::{Instance, Settings, listener::Listener, native::mock::Mock};
 
     fn settings(servers: String) -> Settings {
         let instance = Instance {
@@ -315,6 +344,62 @@ mod tests {
             "{only}"
         );
         assert_eq!(found.cluster, None);
+    }
+
+    /// What a probe of this listener finds, with these settings.
+    async fn met(listener: Listener, set: &'static [(&'static str, &'static str)]) -> Finding {
+        let mut settings = settings(listener.start());
+        for (key, value) in set {
+            settings.common.insert((*key).into(), (*value).into());
+        }
+        let found = probe(&settings, 1, &[], None).await;
+        let [only] = &found.findings[..] else {
+            panic!("{found:?}");
+        };
+        only.clone()
+    }
+
+    const SASL: [(&str, &str); 4] = [
+        ("security.protocol", "sasl_plaintext"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "orders"),
+        ("sasl.password", "hunter2"),
+    ];
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_connection_is_a_fault_that_names_the_setting() {
+        const TLS: [(&str, &str); 1] = [("security.protocol", "ssl")];
+        for (listener, set, named) in [
+            (Listener::WrongPassword, &SASL[..], "sasl.password"),
+            (Listener::OtherMechanism, &SASL[..], "sasl.mechanism"),
+            (Listener::Words, &TLS[..], "security.protocol"),
+        ] {
+            let begun = Instant::now();
+            let only = met(listener, set).await;
+            assert_eq!(only.severity, Severity::Fault, "{listener:?}: {only}");
+            assert!(only.fix.contains(named), "{listener:?}: {only}");
+            assert!(!only.to_string().contains("hunter2"), "{only}");
+            assert!(begun.elapsed() < PATIENCE, "{listener:?} was not seen at once");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_merely_away_is_waited_for_whatever_librdkafka_guesses() {
+        const TLS: [(&str, &str); 1] = [("security.protocol", "ssl")];
+        // Side by side: each is waited for with the whole patience.
+        let met = [
+            (Listener::Closes, &[][..]),
+            (Listener::Closes, &TLS[..]),
+            (Listener::Frozen, &[][..]),
+            (Listener::Torn, &SASL[..]),
+        ]
+        .map(|(listener, set)| (listener, tokio::spawn(met(listener, set))));
+        for (listener, only) in met {
+            let only = only.await.unwrap();
+            assert_eq!(only.severity, Severity::Away, "{listener:?}: {only}");
+            assert!(only.fix.contains("bootstrap-servers"), "{only}");
+            assert!(!only.to_string().contains("0.10"), "{only}");
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::{
 /// Long enough for a coordinator to be found, short enough for a lane to go on polling.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Long enough for a coordinator that is known.
-const SHORT: Duration = Duration::from_millis(500);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Reads what the group has committed, without being a member: for commands and the start-up probe.
 pub struct Reader {
@@ -50,14 +50,15 @@ impl Reader {
     }
 
     /// The errors of the connection since the last call.
-    pub(super) fn errors(&self) -> Vec<String> {
-        drop(self.base.poll(Duration::ZERO));
-        self.base
-            .context()
-            .take_errors()
-            .into_iter()
-            .map(|(_, why)| why)
-            .collect()
+    pub(super) fn errors(&self) -> Vec<(Code, String)> {
+        // Each poll serves one of them, or a line of the log.
+        for _ in 0..100 {
+            drop(self.base.poll(Duration::ZERO));
+            if native::waiting(self.client()) == 0 {
+                break;
+            }
+        }
+        self.base.context().take_errors()
     }
 }
 
@@ -130,8 +131,8 @@ impl Committed {
 
     /// The administrator's question; none when it is not answered.
     fn each<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, of: &[Partition]) -> Option<Read> {
-        let question = native::Question::committed(consumer.client(), self.group.as_ref()?, of, PATIENCE);
-        let answered = question.answer(PATIENCE)?.ok()?;
+        let question = native::Question::committed(consumer.client(), self.group.as_ref()?, of, SHORT);
+        let answered = question.answer(SHORT)?.ok()?;
         let mut read = Read::new();
         for told in answered {
             let position = match told.error {

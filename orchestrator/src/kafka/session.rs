@@ -136,6 +136,7 @@ impl Positions for KafkaSession {
 impl Session for KafkaSession {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
         let polled = self.consumer.poll(max, wait)?;
+        self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
         self.consumer.look();
         if self.lagged.elapsed() >= LAG {

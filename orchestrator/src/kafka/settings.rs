@@ -2,6 +2,9 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use super::{Result, demands};
 
+/// librdkafka's `message.max.bytes` where nobody sets it.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_000_000;
+
 /// What a session is made from. Filled by the configuration; nothing here is read from a file or the environment.
 #[derive(Clone)]
 pub struct Settings {
@@ -11,7 +14,7 @@ pub struct Settings {
     pub group_id: String,
     /// The topic to read.
     pub source_topic: String,
-    /// Comes before group, instance and lane in each transactional id.
+    /// What each transactional id begins with, before group, instance and lane.
     pub transactional_id_prefix: String,
     /// The name of this process.
     pub instance: Instance,
@@ -75,12 +78,18 @@ impl Settings {
         }
     }
 
-    /// `{prefix}{group}-{instance}-{lane}`: of one live lane only.
-    pub fn transactional_id(&self, lane: usize) -> String {
-        format!(
-            "{}{}-{}-{lane}",
-            self.transactional_id_prefix, self.group_id, self.instance.id
-        )
+    /// The size in bytes of the largest record that a lane's producer sends: `message.max.bytes` as it reaches the client,
+    /// wherever it was set (for every client, for producers, by the customizer), else librdkafka's default.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    pub fn max_message_bytes(&self, lane: usize, customizer: Option<&dyn KafkaCustomizer>) -> Result<usize> {
+        let producer = self.client(ClientKind::Producer { lane }, customizer)?;
+        let set = producer
+            .get("message.max.bytes")
+            .and_then(|bytes| bytes.trim().parse().ok());
+        Ok(set.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
     }
 
     /// What a client is created with: our settings, then the user's, then the customizer's; refused when one of them
@@ -241,7 +250,7 @@ mod tests {
         assert_eq!(id(true).as_deref(), Some("i1-2"));
         assert_eq!(id(false), None);
         let producer = settings(false).client(EACH[1], None).unwrap();
-        assert_eq!(producer.get("transactional.id"), Some("orders-i1-2"));
+        assert_eq!(producer.get("transactional.id"), Some("orders-i1-2.6.2"));
     }
 
     #[test]
@@ -311,6 +320,27 @@ mod tests {
             assert!(refused.message.contains("acks"), "{refused}");
         }
         assert!(settings(false).client(EACH[0], Some(&Tune("acks", None))).is_ok());
+    }
+
+    #[test]
+    fn the_largest_record_is_read_wherever_message_max_bytes_was_set() {
+        let largest = |settings: &Settings, tune: Option<&dyn KafkaCustomizer>| {
+            settings.max_message_bytes(2, tune).unwrap()
+        };
+        assert_eq!(largest(&settings(false), None), 1_000_000);
+        let mut theirs = settings(false);
+        theirs.consumer.insert("message.max.bytes".into(), "7000".into());
+        assert_eq!(
+            largest(&theirs, None),
+            1_000_000,
+            "a consumer's is not a producer's"
+        );
+        theirs.common.insert("message.max.bytes".into(), "2000".into());
+        assert_eq!(largest(&theirs, None), 2_000);
+        theirs.producer.insert("message.max.bytes".into(), "3000".into());
+        assert_eq!(largest(&theirs, None), 3_000);
+        let tune = Tune("message.max.bytes", Some("4000"));
+        assert_eq!(largest(&theirs, Some(&tune)), 4_000);
     }
 
     #[test]

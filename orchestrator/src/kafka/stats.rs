@@ -24,6 +24,7 @@ pub struct Stats {
     commit: AtomicU64,
     recycle: AtomicU64,
     lag: Mutex<Vec<(Partition, Option<i64>)>>,
+    refusal: Mutex<Option<String>>,
 }
 
 /// Why a producer was replaced.
@@ -107,6 +108,18 @@ impl Stats {
     /// Offsets between C(p) and the last stable offset of each partition that the lane reads; none where that is not known.
     pub fn lag(&self) -> Vec<(Partition, Option<i64>)> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the broker or the group refuses this lane now, and what to look at.
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(super) fn refused(&self, why: Option<String>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     fn counter(&self, why: Recycle) -> &AtomicU64 {

@@ -19,7 +19,8 @@ use super::{
     native::{
         self,
         mock::{
-            ADD_OFFSETS, ADD_PARTITIONS, Answer, END_TXN, INIT_PRODUCER_ID, Mock, PRODUCE, TXN_OFFSET_COMMIT,
+            ADD_OFFSETS, ADD_PARTITIONS, Answer, END_TXN, INIT_PRODUCER_ID, JOIN_GROUP, Mock, PRODUCE,
+            TXN_OFFSET_COMMIT,
         },
     },
 };
@@ -389,23 +390,31 @@ async fn no_record_is_lost_or_repeated_by_a_transaction_a_pause_or_a_rewind() {
 }
 
 #[tokio::test]
-async fn an_offset_that_is_not_in_the_log_is_refused_by_name() {
+async fn an_offset_that_is_not_in_the_log_is_told_with_the_logs_bounds_and_the_partition_is_read_again_after_a_rewind()
+ {
     let mut lane = lane(|_| {}).await;
     feed(&lane, 3);
     lane.session.rewind(&[at(1_000)]).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut told = false;
+    while !told || lane.session.logs().is_empty() {
         let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
         assert!(polled.records.iter().all(|r| r.id.offset < 3));
-        if let Some(error) = polled.errors.iter().find(|e| e.kind == ErrorKind::Refused) {
-            assert!(
-                error.message.contains("in:0 at offset 1000, its log holds 0..3"),
-                "{error}"
-            );
-            return;
-        }
+        told |= polled.errors.iter().any(|e| e.kind == ErrorKind::Refused);
         assert!(Instant::now() < deadline, "nobody was told");
     }
+    let (partition, log) = lane.session.logs().remove(0);
+    assert_eq!((partition, log.start, log.end), (Partition::new("in", 0), 0, 3));
+    assert!(lane.session.reached().is_empty(), "nothing was handed out since");
+    lane.session.rewind(&[at(1)]).await.unwrap();
+    let mut offsets = Vec::new();
+    while offsets.len() < 2 {
+        let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
+        offsets.extend(polled.records.iter().map(|r| r.id.offset));
+        assert!(Instant::now() < deadline, "it is not read again: {offsets:?}");
+    }
+    assert_eq!(offsets, [1, 2]);
+    assert_eq!(lane.session.reached(), [(Partition::new("in", 0), 3)]);
 }
 
 #[tokio::test]
@@ -505,4 +514,55 @@ async fn a_reader_says_what_is_missing() {
         "{positions:?}"
     );
     assert_eq!(reader.bounds(&both).await.unwrap(), [0..0, 0..0]);
+}
+
+#[tokio::test]
+async fn another_members_assignor_is_named_until_the_group_takes_us() {
+    use Answer::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL as OTHER;
+    let mock = Mock::new(&[("in", 1)]);
+    mock.answer(JOIN_GROUP, &[OTHER; 2]);
+    let instance = Instance {
+        id: "one".into(),
+        configured: false,
+    };
+    let settings = Settings::new(mock.servers(), "group", "in", instance);
+    let stats = Arc::new(Stats::default());
+    let mut session = KafkaSession::connect(&settings, 0, None, stats.clone()).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut named = false;
+    loop {
+        assert!(
+            Instant::now() < deadline,
+            "named: {named}, and no assignment came"
+        );
+        let polled = session.poll(10, Duration::from_millis(50)).await.unwrap();
+        if let Some(why) = stats.refusal() {
+            named = why.contains("another member of group `group`")
+                && why.contains("partition.assignment.strategy")
+                && why.contains("cooperative-sticky");
+            assert!(named, "{why}");
+        }
+        if !polled.membership.is_empty() {
+            break;
+        }
+    }
+    assert!(named, "nothing was said");
+    assert_eq!(stats.refusal(), None, "the group took us");
+}
+
+#[tokio::test]
+async fn the_brokers_are_asked_about_the_logs_without_a_wait_and_lag_is_none_before_they_answered() {
+    let mut lane = lane(|_| {}).await;
+    let partition = Partition::new("in", 0);
+    assert_eq!(lane.session.lag(), [(partition.clone(), None)]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while lane.session.logs().is_empty() {
+        lane.session.poll(10, Duration::from_millis(20)).await.unwrap();
+        assert!(Instant::now() < deadline, "nobody answered");
+    }
+    let [(of, log)] = &lane.session.logs()[..] else {
+        panic!("one partition is read");
+    };
+    assert_eq!((of, log.start, log.stable, log.end), (&partition, 0, 0, 0));
+    assert_eq!(lane.session.lag(), [(partition, Some(0))]);
 }

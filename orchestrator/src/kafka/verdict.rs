@@ -67,25 +67,51 @@ impl TxnError {
     }
 }
 
+const TLS: &str = "TLS was refused. Check `security.protocol` (does the listener speak TLS?) and the certificates: \
+     `ssl.ca.location` and, where the listener asks for ours, `ssl.certificate.location` and `ssl.key.location`";
+const SASL: &str = "SASL was refused. Check `sasl.mechanism`, `sasl.username` and `sasl.password`, and that \
+     `security.protocol` is the listener's";
+
+/// Connections that are refused, by us or by the broker, and what to look at. A TLS handshake that is merely cut off, as by
+/// a broker that stops, has the code of the transport.
+const REFUSALS: [(Code, &str); 5] = [
+    (Code::SSL, TLS),
+    (Code::Authentication, SASL),
+    (Code::SaslAuthenticationFailed, SASL),
+    (Code::UnsupportedSASLMechanism, SASL),
+    (Code::IllegalSASLState, SASL),
+];
+
+/// What to look at when a connection is refused: until somebody acts, waiting mends nothing. None: the broker may merely be
+/// away. Only the code decides: librdkafka's words guess at TLS and SASL too, and every address names its protocol.
+pub(super) fn refusal(code: Code) -> Option<&'static str> {
+    refusal_of_number(code as i32)
+}
+
+/// The same for the number that a callback is given.
+pub(super) fn refusal_of_number(code: i32) -> Option<&'static str> {
+    let known = REFUSALS.iter().find(|(known, _)| *known as i32 == code);
+    known.map(|(_, look_at)| *look_at)
+}
+
 /// Configuration, permission, or a topic that is not there: no retry helps.
 fn is_refusal(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::InvalidTransactionTimeout
-            | Code::OffsetMetadataTooLarge
-            | Code::UnsupportedFeature
-            | Code::UnsupportedVersion
-            | Code::InvalidGroupId
-            | Code::InvalidArgument
-            | Code::NotConfigured
-    )
+    refusal(code).is_some()
+        || matches!(
+            code,
+            Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::InconsistentGroupProtocol
+                | Code::InvalidTransactionTimeout
+                | Code::OffsetMetadataTooLarge
+                | Code::UnsupportedFeature
+                | Code::UnsupportedVersion
+                | Code::InvalidGroupId
+                | Code::InvalidArgument
+                | Code::NotConfigured
+        )
 }
 
 /// Whether a delivery error speaks of the record itself, so that its source record becomes a failure. A timeout, a lost
@@ -158,7 +184,7 @@ pub(super) fn of_kafka(what: &str, error: &KafkaError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, TxnError, Verdict, is_of_the_record, of_code, of_kafka};
+    use super::{Code, TxnError, Verdict, is_of_the_record, of_code, of_kafka, refusal};
     use crate::kafka::ErrorKind;
     use rdkafka::{error::KafkaError, types::RDKafkaConfRes};
 
@@ -230,6 +256,44 @@ mod tests {
             Code::InvalidDifferentRecord,
         ] {
             assert!(!is_of_the_record(code), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_code_alone_tells_a_refused_connection_from_a_broker_that_is_away() {
+        for (code, look_at) in [
+            (Code::SSL, Some("ssl.ca.location")),
+            (Code::Authentication, Some("sasl.password")),
+            (Code::SaslAuthenticationFailed, Some("sasl.password")),
+            (Code::UnsupportedSASLMechanism, Some("sasl.mechanism")),
+            (Code::IllegalSASLState, Some("security.protocol")),
+            (Code::BrokerTransportFailure, None),
+            (Code::AllBrokersDown, None),
+            (Code::OperationTimedOut, None),
+            (Code::Resolve, None),
+        ] {
+            // Words that name everything decide nothing.
+            let error = of_code("reading", code, "ssl://b1:9093/bootstrap: SASL authentication");
+            let kind = match look_at {
+                Some(_) => ErrorKind::Refused,
+                None => ErrorKind::Retriable,
+            };
+            assert_eq!(error.kind, kind, "{code:?}");
+            let told = refusal(code);
+            assert_eq!(told.is_some(), look_at.is_some(), "{code:?}");
+            assert!(
+                told.unwrap_or_default().contains(look_at.unwrap_or_default()),
+                "{code:?}"
+            );
+        }
+        for code in [
+            Code::TopicAuthorizationFailed,
+            Code::GroupAuthorizationFailed,
+            Code::ClusterAuthorizationFailed,
+            Code::TransactionalIdAuthorizationFailed,
+            Code::InconsistentGroupProtocol,
+        ] {
+            assert_eq!(of_code("reading", code, "").kind, ErrorKind::Refused, "{code:?}");
         }
     }
 

@@ -57,9 +57,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.stand_pending(&partition).await;
                 continue;
             };
-            if self.pending.remove(&partition).is_some() {
-                self.stalls.end(Some(&partition), Why::Pending);
-            }
+            self.pending.remove(&partition);
+            self.stalls.end(Some(&partition), Why::Pending);
+            self.stalls.end(Some(&partition), Why::Kafka);
             match self.term(position).await {
                 Ok(Some(term)) => terms.push(term),
                 Ok(None) => {}

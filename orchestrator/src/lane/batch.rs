@@ -41,7 +41,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     pub(super) async fn batch(&mut self) -> Result<(), Error> {
         let id = self.ids.next(&*self.clock);
         let now = Instant::now();
-        let ready: Vec<Partition> = self
+        let mut ready: Vec<Partition> = self
             .owned
             .iter()
             .filter(|(_, o)| o.is_ready(now))
@@ -52,7 +52,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 owned.blocked = None;
             }
         }
-        if !self.receive(&ready, id).await? || !self.transform(&ready).await? {
+        if !self.receive(&mut ready, id).await? || !self.transform(&ready).await? {
             return Ok(());
         }
         let Some(plan) = self.decide(&ready, id).await? else {
@@ -62,9 +62,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     /// Under `outbox`: an entry per record, durable before its transform. False: not now.
-    async fn receive(&mut self, ready: &[Partition], id: AttemptId) -> Result<bool, Error> {
+    async fn receive(&mut self, ready: &mut Vec<Partition>, id: AttemptId) -> Result<bool, Error> {
         if !self.recorder.is_outbox() {
             return Ok(true);
+        }
+        if !self.skip_succeeded(ready).await? {
+            return Ok(false);
         }
         let at = self.recorder.now();
         let mut entries = Vec::new();
@@ -100,11 +103,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     let Some(owned) = self.owned.get_mut(&id.partition) else {
                         continue;
                     };
-                    // The works of one partition are in offset order.
-                    let place = owned
-                        .work
-                        .partition_point(|work| work.record.id.offset < id.offset);
-                    if let Some(work) = owned.work.get_mut(place) {
+                    if let Some(work) = owned.work_at(id.offset) {
                         work.recorded = durable;
                         work.unknown = !durable;
                     }
@@ -292,7 +291,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     /// Nothing of Kafka is open: the batch stays in memory and is decided again a little later.
-    fn put_off(&mut self, why: String) {
+    pub(super) fn put_off(&mut self, why: String) {
         tracing::warn!("{why}");
         self.stand(None, Why::Store, why);
         self.batch_after = Instant::now() + Duration::from_millis(250);

@@ -195,9 +195,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         });
                     }
                     State::Ready(prepared) => {
-                        counts.filtered += u64::from(prepared.is_empty());
+                        counts.filtered += u64::from(prepared.is_empty() && !work.skipped);
+                        counts.skipped += u64::from(work.skipped);
                         if work.recorded {
-                            done.entries.push(work.entry(succeeded, at));
+                            // The entry of a skipped one begins afresh in this era: what is kept of successes, too.
+                            let captured = work.skipped.then(|| self.recorder.capture(&work.record, false));
+                            done.entries.push(Entry {
+                                captured: captured.flatten(),
+                                ..work.entry(succeeded, at)
+                            });
                         }
                     }
                     State::Todo => {}

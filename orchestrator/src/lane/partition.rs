@@ -26,6 +26,8 @@ pub(super) struct Work {
     pub(super) recorded: bool,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
+    /// Its output was committed in an older era: it is passed without another.
+    pub(super) skipped: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl Work {
             revision: 0,
             recorded: false,
             unknown: false,
+            skipped: false,
         }
     }
 
@@ -108,6 +111,8 @@ pub(super) struct Owned {
     pub(super) work: VecDeque<Work>,
     pub(super) blocked: Option<Blocked>,
     pub(super) held: bool,
+    /// The store has said that nothing at or above C(p) has succeeded in an older era.
+    pub(super) fresh: bool,
     pub(super) recovery: Option<AbortHandle>,
     /// What was seen of its log.
     pub(super) sight: Sight,
@@ -142,6 +147,7 @@ impl Owned {
             work: VecDeque::new(),
             blocked: None,
             held: false,
+            fresh: false,
             recovery: None,
             sight: Sight::new(committed),
         }
@@ -159,6 +165,13 @@ impl Owned {
     /// Whether it has work that may run now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         !self.work.is_empty() && self.blocked.is_none_or(|b| b.until <= now)
+    }
+
+    /// The record at `offset`, if it is held. The works of one partition are in the order of their offsets.
+    pub(super) fn work_at(&mut self, offset: i64) -> Option<&mut Work> {
+        let place = self.work.partition_point(|work| work.record.id.offset < offset);
+        let work = self.work.get_mut(place)?;
+        (work.record.id.offset == offset).then_some(work)
     }
 
     /// Bytes of the records that it holds.

@@ -89,20 +89,24 @@ impl Kafka {
     fn with(records: impl IntoIterator<Item = (i32, &'static str)>) -> Self {
         let kafka = Self::default();
         for (number, value) in records {
-            let partition = Partition::new("orders", number);
-            let mut log = kafka.0.lock().unwrap();
-            let of = log.records.entry(partition.clone()).or_default();
-            let id = partition.at(of.len() as i64);
-            let value = Some(Bytes::from(value));
-            of.push(SourceRecord {
-                id,
-                timestamp: None,
-                key: None,
-                value,
-                headers: vec![],
-            });
+            kafka.append(number, value);
         }
         kafka
+    }
+
+    fn append(&self, number: i32, value: &'static str) {
+        let partition = Partition::new("orders", number);
+        let mut log = self.0.lock().unwrap();
+        let of = log.records.entry(partition.clone()).or_default();
+        let id = partition.at(of.len() as i64);
+        let value = Some(Bytes::from(value));
+        of.push(SourceRecord {
+            id,
+            timestamp: None,
+            key: None,
+            value,
+            headers: vec![],
+        });
     }
 
     fn committed(&self, number: i32) -> i64 {
@@ -333,6 +337,7 @@ impl Observer for Seen {
         sum.records_out += counts.records_out;
         sum.failed += counts.failed;
         sum.filtered += counts.filtered;
+        sum.skipped += counts.skipped;
         sum.dead_letters += counts.dead_letters;
     }
     fn aborted(&self, _: &'static str) {}
@@ -357,10 +362,30 @@ struct Work {
 impl Work {
     /// Starts a lane and lets it run for `time`.
     async fn of(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration) -> Self {
+        let tracker = MemoryTracker::default();
+        let store = Arc::new(tracker.clone());
+        Self::on(
+            kafka,
+            settings,
+            (tracking, OnStoreFailure::Block),
+            (tracker, store),
+            time,
+        )
+        .await
+    }
+
+    /// The same on `store`, which stands before `tracker`; what has succeeded is not produced again.
+    async fn on(
+        kafka: Kafka,
+        settings: Settings,
+        (tracking, on_store_failure): (Tracking, OnStoreFailure),
+        (tracker, store): (MemoryTracker, tracker_api::DynTracker),
+        time: Duration,
+    ) -> Self {
         let work = Self {
             kafka: kafka.clone(),
             fates: Arc::default(),
-            tracker: MemoryTracker::default(),
+            tracker,
             seen: Arc::default(),
             stop: CancellationToken::new(),
         };
@@ -368,13 +393,14 @@ impl Work {
         let runtime = tokio::runtime::Handle::current();
         let told = recorder::Settings {
             tracking,
-            on_store_failure: OnStoreFailure::Block,
+            on_store_failure,
             capture: StorePayload::Bytes,
             capture_on_failure_only: true,
             store_mark: 0,
+            skip_succeeded: true,
         };
-        let store = Some(Arc::new(work.tracker.clone()) as tracker_api::DynTracker);
-        let (recorder, feedback) = Recorder::new(told, store, None, runtime.clone(), Arc::new(SystemClock));
+        let (recorder, feedback) =
+            Recorder::new(told, Some(store), None, runtime.clone(), Arc::new(SystemClock));
         let bounds = PoolSettings {
             concurrency: 64,
             timeout: Duration::from_secs(30),
@@ -474,6 +500,7 @@ fn seven_bad_records_of_five_hundred_cost_the_others_nothing() {
             records_out: 493,
             failed: 7,
             filtered: 0,
+            skipped: 0,
             dead_letters: 7,
         };
         assert_eq!(counts, expected);
@@ -674,5 +701,86 @@ fn the_note_names_an_attempt_until_its_failures_are_confirmed() {
             work.entries(Outcome::Failed).await[0].version.attempt,
             note.attempt
         );
+    });
+}
+
+/// A tool sets an offset, without a note of ours.
+fn reset(kafka: &Kafka, number: i32, to: i64) {
+    let partition = Partition::new("orders", number);
+    kafka
+        .0
+        .lock()
+        .unwrap()
+        .committed
+        .insert(partition, (to, String::new()));
+}
+
+/// A lane that kept an outbox, and is stopped.
+async fn done(records: &[(i32, &'static str)]) -> Work {
+    let kafka = Kafka::with(records.iter().copied());
+    let work = Work::of(kafka, skipping(), Tracking::Outbox, Duration::from_secs(2)).await;
+    work.stop.cancel();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    work
+}
+
+#[test]
+fn what_has_succeeded_is_not_produced_again_after_a_reset_and_what_failed_is_tried_again() {
+    paused(async {
+        let before = done(&[(0, "a"), (0, "flaky"), (0, "gone"), (0, "b")]).await;
+        assert_eq!(before.kafka.committed(0), 4);
+        reset(&before.kafka, 0, 0);
+        let kafka = before.kafka.clone();
+        kafka.0.lock().unwrap().attempts.clear();
+        let store = Arc::new(before.tracker.clone());
+        let work = Work::on(
+            kafka,
+            skipping(),
+            (Tracking::Outbox, OnStoreFailure::Block),
+            (before.tracker.clone(), store),
+            Duration::from_millis(50),
+        )
+        .await;
+        work.fates.faulty.store(false, Relaxed);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(
+            (work.kafka.committed(0), work.kafka.sent("enriched")),
+            (4, vec!["flaky".into()])
+        );
+        let counts = *work.seen.counts.lock().unwrap();
+        assert_eq!((counts.records_in, counts.skipped, counts.filtered), (4, 3, 0));
+        let era = work.kafka.note(0).era;
+        let succeeded = work.entries(Outcome::Succeeded).await;
+        assert_eq!(succeeded.len(), 4);
+        assert!(
+            succeeded.iter().all(|entry| entry.version.era == era),
+            "known in the new era too"
+        );
+    });
+}
+
+#[test]
+fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_and_no_longer() {
+    use crate::resilience::scripted::{Act, Scripted};
+    use tracker_api::ErrorKind::Unavailable;
+    paused(async {
+        let store = Scripted::new(Act::Fail(Unavailable));
+        let kafka = Kafka::with([(0, "a")]);
+        let on = (MemoryTracker::default(), store.clone() as tracker_api::DynTracker);
+        let told = (Tracking::Outbox, OnStoreFailure::Degrade);
+        let work = Work::on(kafka, settings(), told, on, Duration::from_secs(20)).await;
+        assert_eq!(work.kafka.sent("enriched").len(), 0, "no answer is not a no");
+        store.then(Act::Answer);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(work.kafka.committed(0), 1);
+        store.then(Act::Fail(Unavailable));
+        work.kafka.append(0, "b");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(
+            work.kafka.committed(0),
+            2,
+            "nothing that lies behind has succeeded"
+        );
+        assert!(work.kafka.note(0).gaps.contains(1));
     });
 }

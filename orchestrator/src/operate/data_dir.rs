@@ -16,6 +16,7 @@ use super::error::{Error, Kind, Result};
 const LOCK: &str = "lock";
 const INSTANCE: &str = "instance";
 const MARK: &str = "store-mark";
+const ENDED: &str = "ended-ids";
 
 /// A directory that this process alone holds: it guards the embedded store, the socket and the instance's name.
 ///
@@ -124,6 +125,18 @@ impl DataDir {
     pub(crate) fn marked(path: &Path) -> Option<u32> {
         let text = fs::read_to_string(path.join(MARK)).ok()?;
         u32::from_str_radix(text.trim(), 16).ok()
+    }
+
+    /// Whether the transactional ids of a release before, of which `first` is the first, were ended by a start of ours.
+    pub(crate) fn has_ended(&self, first: &str) -> bool {
+        let known = fs::read_to_string(self.path.join(ENDED));
+        known.is_ok_and(|known| known.strip_suffix('\n') == Some(first))
+    }
+
+    /// Remembers that they were.
+    pub(crate) fn ended(&self, first: &str) -> Result<()> {
+        let file = self.path.join(ENDED);
+        remember(&file, first).map_err(|error| broken(&file, &error))
     }
 
     /// Whether the instance's name was configured, which makes group membership static.
@@ -302,6 +315,18 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join(LOCK)), 0o600);
         assert_eq!(mode(&path.join(INSTANCE)), 0o600);
+    }
+
+    #[test]
+    fn the_ids_of_a_release_before_are_ended_once_for_each_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = DataDir::hold(dir.path(), None).unwrap();
+        assert!(!held.has_ended("orders-a-0"));
+        held.ended("orders-a-0").unwrap();
+        drop(held);
+        let held = DataDir::hold(dir.path(), None).unwrap();
+        assert!(held.has_ended("orders-a-0"));
+        assert!(!held.has_ended("orders-b-0"), "another's");
     }
 
     #[test]

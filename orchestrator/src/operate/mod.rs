@@ -33,6 +33,7 @@ pub use many::{About, Exported, Grouped};
 pub use operations::{Operations, Reconcile, Reconciled};
 pub use shown::{Bytes, Payload, Position, Resolved, Shown};
 pub use standing::{Behind, Stalled, Standing};
+pub(crate) use table::columns;
 pub use table::escape;
 
 pub use crate::reconcile::Report;

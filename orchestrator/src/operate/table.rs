@@ -69,18 +69,27 @@ fn next_try(of: Option<Timestamp>, now: Timestamp) -> String {
     }
 }
 
-/// Columns as wide as their widest cell, the last one as it is.
-fn columns(rows: &[Vec<String>]) -> String {
+/// No column is padded beyond this: one huge value must not make every other line as long. A topic's name of 249
+/// characters with its partition and offset still lines up.
+const WIDEST: usize = 300;
+
+/// Columns as wide as their widest cell, up to [`WIDEST`]; a longer cell moves the rest of its own line. The last
+/// column is not padded. Takes cells of any length, and expects them to be [escaped](escape).
+pub(crate) fn columns(rows: &[Vec<String>]) -> String {
+    let length = |cell: &String| cell.chars().count();
     let wide = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells.map(length).max().unwrap_or(0).min(WIDEST)
     };
     let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(wide).collect();
     let mut text = String::new();
     for row in rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let _ = write!(line, "{cell:<width$}  ");
+            line.push_str(cell);
+            // Not `{cell:width$}`: a format's width is 16 bits, and a wider one panics.
+            let blanks = width.saturating_sub(length(cell)) + 2;
+            line.extend(std::iter::repeat_n(' ', blanks));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -369,6 +378,20 @@ mod tests {
         assert_eq!(short("abcdef", 6), "abcdef");
         assert_eq!(short("abcdefg", 6), "abcde…");
         assert_eq!(short("\u{1b}\u{1b}", 6), "\\u{1b…");
+    }
+
+    #[test]
+    fn a_cell_of_any_length_is_printed_whole_and_does_not_widen_the_other_lines() {
+        let huge = "x".repeat(70_000);
+        let rows = [row(["a", &huge, "c"]), row(["longer", "b", "c"])];
+        let text = columns(&rows);
+        let (first, second) = text.split_once('\n').unwrap();
+        assert_eq!(first, format!("a       {huge}  c"));
+        assert_eq!(
+            second.trim_end().chars().count(),
+            "longer  ".len() + WIDEST + "  c".len()
+        );
+        assert_eq!(columns(&[row(["value", &huge])]), format!("value  {huge}\n"));
     }
 
     #[test]

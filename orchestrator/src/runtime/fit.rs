@@ -187,7 +187,8 @@ fn risks(settings: &Settings, store: &str, risks: &[Risk]) -> Result<(), String>
     Err(message)
 }
 
-async fn wait(health: &Health, stop: &CancellationToken, what: String) -> Result<(), Error> {
+/// Says what is waited for, and waits.
+pub(super) async fn wait(health: &Health, stop: &CancellationToken, what: String) -> Result<(), Error> {
     tracing::warn!("{what}");
     health.reason(0, Some(what.clone()));
     tokio::select! {

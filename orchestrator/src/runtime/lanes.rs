@@ -26,6 +26,8 @@ use crate::{
 /// A lane whose session breaks is given a new one, unless it breaks so often within [`WINDOW`].
 const MOST_BREAKS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
+/// The longest wait of a lane that Kafka refuses: how long it may stand after that was mended.
+const MOST_REFUSED: Duration = Duration::from_secs(30);
 /// Threads that transforms hold and never give back, before the process ends so that it can be started anew.
 const MOST_ABANDONED: usize = 64;
 
@@ -146,12 +148,25 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
     );
     let pool = Arc::new(pool);
     let mut breaks: Vec<Instant> = Vec::new();
+    let customizer = shared.customizer.as_deref();
+    let lane_settings = match shared.kafka.max_message_bytes(lane, customizer) {
+        Ok(largest) => Arc::new(lane_settings(settings, largest)),
+        Err(error) => return (Err(error.into()), false),
+    };
+    let mut sessions: u32 = 0;
+    let mut refusals: u32 = 0;
     loop {
         let session = match connect(shared, lane, &stats).await {
             Ok(Some(session)) => session,
             Ok(None) => return (Ok(()), false),
+            Err(lane::Error::Kafka(error)) if sessions > 0 && error.kind == ErrorKind::Refused => {
+                refused(shared, lane, &error, &mut refusals).await;
+                continue;
+            }
             Err(error) => return (Err(error), false),
         };
+        sessions += 1;
+        let begun = Instant::now();
         let (recorder, feedback) = Recorder::new(
             recorder::Settings {
                 tracking: settings.tracking,
@@ -159,6 +174,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
                 capture: settings.payload.form,
                 capture_on_failure_only: settings.payload.on_failure_only,
                 store_mark: shared.mark,
+                skip_succeeded: settings.outbox_skip_succeeded,
             },
             shared.store.clone(),
             shared.fallback.clone(),
@@ -170,7 +186,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             pool: pool.clone(),
             recorder,
             feedback,
-            settings: Arc::new(lane_settings(settings)),
+            settings: lane_settings.clone(),
             clock: shared.clock.clone(),
             observer: watch.clone(),
             stop: shared.stop.clone(),
@@ -185,7 +201,14 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
             Ok(()) => return (Ok(()), false),
             // Whatever is open is settled by the next owner.
             Err(lane::Error::Kafka(_)) if shared.stop.is_cancelled() => return (Ok(()), false),
-            Err(lane::Error::Kafka(error)) if error.kind != ErrorKind::Refused => error,
+            Err(lane::Error::Kafka(error)) if error.kind == ErrorKind::Refused => {
+                if begun.elapsed() >= WINDOW {
+                    refusals = 0;
+                }
+                refused(shared, lane, &error, &mut refusals).await;
+                continue;
+            }
+            Err(lane::Error::Kafka(error)) => error,
             Err(error) => return (Err(error), false),
         };
         breaks.retain(|at| at.elapsed() < WINDOW);
@@ -198,6 +221,18 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(),
         shared.health.reason(lane, Some(why));
         pause(&shared.stop, Duration::from_secs(1 << breaks.len())).await;
     }
+}
+
+/// What Kafka took at the start and refuses now (a permission was withdrawn, a password changed) it may take again: the lane
+/// says what it waits for, and begins anew. A start that is refused ends instead: see [`connect`].
+async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::Error, refusals: &mut u32) {
+    tracing::error!(lane, %error, "Kafka refuses the lane; it begins anew until it is let");
+    shared
+        .health
+        .reason(lane, Some(format!("Kafka refuses it: {error}")));
+    let wait = Duration::from_secs(1 << (*refusals).min(5));
+    *refusals += 1;
+    pause(&shared.stop, wait.min(MOST_REFUSED)).await;
 }
 
 /// A session; tried again while the broker is away. None: told to stop meanwhile.
@@ -233,12 +268,7 @@ async fn pause(stop: &CancellationToken, wait: Duration) {
     }
 }
 
-fn lane_settings(settings: &Settings) -> lane::Settings {
-    let max_message_bytes = settings
-        .kafka
-        .producer
-        .get("message.max.bytes")
-        .and_then(|bytes| bytes.parse().ok());
+fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
     lane::Settings {
         group: settings.group_id.as_str().into(),
         source: settings.source_topic.clone(),
@@ -256,7 +286,7 @@ fn lane_settings(settings: &Settings) -> lane::Settings {
         batch_records: settings.batch.records,
         batch_bytes: settings.batch.bytes,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
-        max_message_bytes: max_message_bytes.unwrap_or(1_000_000),
+        max_message_bytes,
         skip: settings.skip.iter().cloned().collect(),
     }
 }

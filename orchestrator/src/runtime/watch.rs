@@ -59,6 +59,7 @@ impl Watch {
 impl Observer for Watch {
     fn beat(&self) {
         self.health.beat(self.lane);
+        self.health.refused(self.lane, self.stats.refusal());
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|at| at.elapsed() >= LAG) {
             *told = Some(Instant::now());

@@ -49,6 +49,8 @@ pub(super) struct Case {
     pub(super) skews: [i64; 3],
     /// Whether the producer is recycled when it must be.
     pub(super) recycles: bool,
+    /// Whether what has succeeded is not produced again.
+    pub(super) skip_succeeded: bool,
 }
 
 impl Case {
@@ -110,6 +112,7 @@ impl Case {
             only: None,
             skews,
             recycles: true,
+            skip_succeeded: rng.random_bool(0.5),
         }
     }
 
@@ -122,6 +125,8 @@ impl Case {
         Rules {
             is_atomic: self.mode == FailureMode::Atomic,
             tracking: self.tracking.clone(),
+            skips: self.skip_succeeded,
+            is_calm: self.rate == 0.0 && self.is_clean(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             // Two eras are at least one tick apart.
             clocks_agree: !self.resets || self.skews.iter().all(|skew| skew.abs() <= 50),

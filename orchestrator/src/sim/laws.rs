@@ -28,6 +28,10 @@ pub(super) struct Rules {
     /// What processes track; more than one if a restart may change it.
     pub(super) tracking: Vec<Tracking>,
     pub(super) dead_letter: Option<Arc<str>>,
+    /// Whether a process that keeps an outbox passes what has succeeded in an older era without output.
+    pub(super) skips: bool,
+    /// Whether no fault strikes, so that nobody writes anything late.
+    pub(super) is_calm: bool,
     /// Whether clocks differ by less than the time between two eras, so that an era always rises, also when no store says
     /// from where. Where they do not, what Kafka holds is exact all the same, and so is what must be durable before.
     pub(super) clocks_agree: bool,
@@ -91,6 +95,8 @@ pub(super) struct Laws {
     pub(super) violations: Vec<String>,
     /// Commits that passed a failure.
     pub(super) passed: u32,
+    /// Records that were passed because they had succeeded in an older era.
+    pub(super) skipped: u32,
 }
 
 impl Laws {
@@ -109,6 +115,7 @@ impl Laws {
             was_reset: false,
             violations: Vec::new(),
             passed: 0,
+            skipped: 0,
         }
     }
 
@@ -299,9 +306,22 @@ impl Laws {
     }
 
     /// A process asks a store to record something.
-    pub(super) fn at_write(&mut self, entries: &[Entry], progress: &[Progress]) {
+    pub(super) fn at_write(&mut self, entries: &[Entry], progress: &[Progress], store: &MemoryTracker) {
         for entry in entries {
             let version = &entry.version;
+            let forgets =
+                |held: Entry| held.version.outcome == Outcome::Succeeded && held.version.era < version.era;
+            if version.outcome == Outcome::Received
+                && self.rules.skips
+                && self.rules.is_calm
+                && self.rules.tracking == [Tracking::Outbox]
+                && held(store, &entry.id).is_some_and(forgets)
+            {
+                self.broken(
+                    "skip",
+                    format!("{} is processed again, and has succeeded", show(entry)),
+                );
+            }
             let fact = self.facts.get(&(version.era, entry.id.clone()));
             let wrong = match version.outcome {
                 Outcome::Succeeded => fact.is_none_or(|f| f.failed),

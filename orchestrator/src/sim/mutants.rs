@@ -176,6 +176,20 @@ fn an_old_eras_failure_that_hides_a_new_success_is_caught() {
 }
 
 #[test]
+fn a_record_that_is_skipped_without_a_success_is_caught() {
+    caught(
+        Mutant::SkipWithoutSuccess,
+        &["I1", "before", "gap", "outbox"],
+        |case| {
+            case.tracking = vec![Tracking::Outbox];
+            case.skip_succeeded = true;
+            case.resets = true;
+            case.only = Some(8);
+        },
+    );
+}
+
+#[test]
 fn an_era_below_the_one_that_the_store_knows_is_caught() {
     caught(Mutant::LowEraStays, &["I11"], |case| {
         case.bad = true;

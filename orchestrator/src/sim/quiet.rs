@@ -164,6 +164,7 @@ impl Run {
             struck: std::mem::take(struck),
             passed: (laws.facts.len(), laws.facts.values().filter(|f| f.failed).count()),
             rounds: kafka.group.rounds,
+            skipped: laws.skipped,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::case::Case;
 use super::schedule::{Verdict, run};
+use crate::config::Tracking;
 
 /// A run of many seeds without these proves little.
 const MUST_STRIKE: &[&str] = &[
@@ -113,6 +114,22 @@ fn every_law_holds_under_every_schedule() {
     println!(
         "{seeds} schedules, {passed} records passed, {failed} of them as failures, {rounds} rebalances, faults: {struck:#?}"
     );
+}
+
+/// Only what an operator does befalls these: what the store knows when a record is read again is what decides.
+#[test]
+fn what_has_succeeded_is_not_produced_again_however_often_offsets_are_reset() {
+    let mut skipped = 0;
+    for seed in 0..100 {
+        let mut case = Case::of(seed);
+        (case.rate, case.store_rate, case.storms) = (0.0, 0.0, false);
+        (case.tracking, case.skip_succeeded) = (vec![Tracking::Outbox], true);
+        (case.resets, case.only, case.skews) = (true, Some(8), [0; 3]);
+        let verdict = run(case, false);
+        assert_eq!(verdict.violations, Vec::<String>::new(), "seed {seed}");
+        skipped += verdict.skipped;
+    }
+    assert!(skipped > 1_000, "only {skipped} records were met again");
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub(super) struct Verdict {
     /// Records passed, and of them those that failed.
     pub(super) passed: (usize, usize),
     pub(super) rounds: u32,
+    /// Records that were passed because they had succeeded before.
+    pub(super) skipped: u32,
 }
 
 /// Keeps what a process says does not move.
@@ -190,6 +192,7 @@ impl Run {
             capture: self.case.capture,
             capture_on_failure_only: true,
             store_mark: 0,
+            skip_succeeded: self.case.skip_succeeded,
         };
         if let Some(fallback) = fallback.clone() {
             spawn_local(crate::resilience::fallback::run(store.clone(), fallback));

@@ -148,7 +148,7 @@ impl FailureTracker for SimTracker {
         // In a fallback a success says that the store has the failure: see `resilience::fallback`.
         let delivered = |entry: &Entry| entry.version.outcome == tracker_api::Outcome::Succeeded;
         if !self.is_fallback || !entries.iter().all(delivered) {
-            self.sim.world().laws.at_write(entries, progress);
+            self.sim.world().laws.at_write(entries, progress, &self.sim.store);
         }
         if self.sim.world().refuses && entries.iter().any(is_refused) {
             return Err(Error::new(

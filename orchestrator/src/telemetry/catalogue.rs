@@ -52,7 +52,7 @@ macro_rules! catalogue {
 
 catalogue! {
     RECORDS_OK: Kind::Counter, "orch_records_ok_total", "records", ["lane"],
-        "Source records whose success is committed, filtered ones included";
+        "Source records whose success is committed, filtered and skipped ones included";
     BATCH_OK: Kind::Counter, "orch_batch_ok_total", "batches", ["lane"],
         "Batches committed, each in one Kafka transaction";
     RECORDS_IN: Kind::Counter, "orch_records_in_total", "records", ["lane"],
@@ -63,6 +63,8 @@ catalogue! {
         "Source records that committed transactions passed as failures";
     RECORDS_FILTERED: Kind::Counter, "orch_records_filtered_total", "records", ["lane"],
         "Source records for which the transform returned nothing";
+    RECORDS_SKIPPED: Kind::Counter, "orch_records_skipped_total", "records", ["lane", "reason"],
+        "Source records passed without output because the store holds their success (outbox.skip-succeeded)";
     DEAD_LETTERS: Kind::Counter, "orch_dead_letters_total", "records", ["lane"],
         "Dead letters produced in committed transactions";
     TRANSFORM_FAIL: Kind::Counter, "orch_transform_fail_total", "tries", ["lane", "error_class"],

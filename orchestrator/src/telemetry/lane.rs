@@ -10,8 +10,9 @@ use tracker_api::Partition;
 use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
-        OFFSETS_LOST, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_TIME,
-        RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
+        OFFSETS_LOST, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_SKIPPED,
+        RECORDS_TIME, RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME,
+        UNKNOWN,
     },
     classes::ERRORS,
 };
@@ -28,6 +29,8 @@ pub struct Counts {
     pub failed: u64,
     /// Source records that were done without output.
     pub filtered: u64,
+    /// Source records that were passed without output, because their success was known (`outbox.skip-succeeded`).
+    pub skipped: u64,
     /// Dead letters that it produced.
     pub dead_letters: u64,
 }
@@ -42,6 +45,7 @@ pub struct LaneMetrics {
     records_out: Counter,
     failed: Counter,
     filtered: Counter,
+    skipped: Counter,
     dead_letters: Counter,
     transformation: Histogram,
     record_time: Histogram,
@@ -81,6 +85,7 @@ impl LaneMetrics {
             records_out: RECORDS_OUT.counter(labels),
             failed: RECORDS_FAILED.counter(labels),
             filtered: RECORDS_FILTERED.counter(labels),
+            skipped: RECORDS_SKIPPED.counter(&[("lane", &lane), ("reason", "succeeded")]),
             dead_letters: DEAD_LETTERS.counter(labels),
             transformation: TRANSFORMATION_TIME.histogram(labels),
             record_time: RECORDS_TIME.histogram(labels),
@@ -104,6 +109,7 @@ impl LaneMetrics {
         self.records_out.increment(counts.records_out);
         self.failed.increment(counts.failed);
         self.filtered.increment(counts.filtered);
+        self.skipped.increment(counts.skipped);
         self.dead_letters.increment(counts.dead_letters);
         self.transaction.record(transaction);
         self.commit.record(commit);
@@ -258,6 +264,7 @@ mod tests {
             records_out: 14,
             failed: 2,
             filtered: 1,
+            skipped: 3,
             dead_letters: 2,
         };
         lane.committed(&counts, Duration::from_millis(30), Duration::from_millis(3));
@@ -287,6 +294,8 @@ mod tests {
                 "{metric}: {found:?}\n{text}"
             );
         }
+        let skipped = "orch_records_skipped_total{lane=\"901\",reason=\"succeeded\"}";
+        assert_eq!(line(&text, skipped), Some(3.0), "{text}");
         let bucket = "orch_batch_processing_time_seconds_bucket{lane=\"901\",le=\"0.05\"}";
         assert_eq!(line(&text, bucket), Some(2.0), "{text}");
         assert!(line(&text, "orch_last_progress_timestamp_seconds{lane=\"901\"}") > Some(1.6e9));

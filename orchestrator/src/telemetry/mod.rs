@@ -7,6 +7,7 @@
 mod catalogue;
 mod classes;
 mod lane;
+mod repeated;
 mod store;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use catalogue::{CATALOGUE, Kind, Metric};
 pub use lane::{Counts, LaneMetrics};
+pub(crate) use repeated::Repeated;
 pub(crate) use store::{Call, circuit, drained, fallback_holds, purged, retried};
 
 /// What a gauge is set to when nothing is known: it is not shown then. Sums and alerts would take a 0 for a fact.

@@ -131,7 +131,8 @@ impl Setup<'_> {
         }
         if contestant == Contestant::Forward {
             plan.program = "testkit-forward";
-            let field = format!(",\"routedBy\":\"{:0>1$}\"", "", self.appended.saturating_sub(14));
+            let zeros = "0".repeat(self.appended.saturating_sub(14));
+            let field = format!(",\"routedBy\":\"{zeros}\"");
             plan.variables.insert(super::FIELD.to_owned(), field);
         }
         let log = "warn,orchestrator::kafka::transact=debug";

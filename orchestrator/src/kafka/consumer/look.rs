@@ -18,6 +18,8 @@ use crate::kafka::{
 
 /// How often the brokers are asked.
 const EVERY: Duration = Duration::from_secs(2);
+/// Answers are looked for no more often: a lane polls hundreds of times in a second.
+const GLANCE: Duration = Duration::from_millis(50);
 /// When an answer has become so old, nothing is known. Above what a leader's election takes.
 const STALE: Duration = Duration::from_secs(15);
 /// How long one question is open, at most.
@@ -32,12 +34,19 @@ type Told = Option<(Instant, i64)>;
 pub(in crate::kafka) struct Look {
     open: Vec<(usize, Instant, Question)>,
     asked: Option<Instant>,
+    glanced: Option<Instant>,
     known: BTreeMap<Partition, [Told; 3]>,
 }
 
 impl Look {
+    /// Whether a turn may find anything.
+    pub(super) fn is_due(&self) -> bool {
+        self.glanced.is_none_or(|glanced| glanced.elapsed() >= GLANCE)
+    }
+
     /// Takes up what was answered, and asks anew when it is time. Waits for nothing.
     pub(super) fn turn<C: ClientContext>(&mut self, client: &Client<C>, started: &[Partition]) {
+        self.glanced = Some(Instant::now());
         self.known.retain(|partition, _| started.contains(partition));
         let known = &mut self.known;
         self.open.retain(|(end, asked, question)| {
@@ -62,7 +71,7 @@ impl Look {
 
     /// The next turn asks.
     pub(super) fn soon(&mut self) {
-        self.asked = None;
+        (self.asked, self.glanced) = (None, None);
     }
 
     /// The logs of which all is known.

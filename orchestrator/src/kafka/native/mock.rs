@@ -10,6 +10,7 @@ use super::conf::Conf;
 use crate::kafka::ClientSettings;
 
 pub(in crate::kafka) const PRODUCE: i16 = 0;
+pub(in crate::kafka) const JOIN_GROUP: i16 = 11;
 pub(in crate::kafka) const INIT_PRODUCER_ID: i16 = 22;
 pub(in crate::kafka) const ADD_PARTITIONS: i16 = 24;
 pub(in crate::kafka) const ADD_OFFSETS: i16 = 25;

@@ -187,6 +187,11 @@ impl Producer {
         self.watch.wait(1, deadline)
     }
 
+    /// Why a broker refused the connection, and what to look at; none if none did.
+    pub(in crate::kafka) fn refused(&self) -> Option<String> {
+        self.watch.refused()
+    }
+
     /// How many records were answered.
     pub(in crate::kafka) fn answered(&self) -> usize {
         self.watch.answered()

@@ -10,7 +10,7 @@ use std::{
 
 use rdkafka::{bindings as sys, types::RDKafkaErrorCode as Code};
 
-use crate::kafka::logs;
+use crate::kafka::{logs, plain::plain, verdict};
 
 const ADD_PARTITIONS: i16 = 24;
 const ADD_OFFSETS: i16 = 25;
@@ -38,6 +38,8 @@ pub(super) struct Watch {
     changed: Condvar,
     unanswered: AtomicU32,
     unanswered_init: AtomicBool,
+    /// The last refusal of a connection, with what to look at.
+    refused: Mutex<Option<String>>,
 }
 
 impl Watch {
@@ -106,6 +108,14 @@ impl Watch {
     /// The same of the request that fences predecessors: a late copy of it fences ourselves.
     pub(super) fn has_unanswered_init(&self) -> bool {
         self.unanswered_init.load(SeqCst)
+    }
+
+    /// Why a broker refused the connection, and what to look at; none if none did.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn report(&self, mark: *mut c_void, code: Code) {
@@ -230,23 +240,28 @@ pub(super) unsafe extern "C" fn on_log(
     guarded(|| {
         // SAFETY: by contract.
         let (facility, line) = unsafe { (super::text(facility), super::text(line)) };
-        logs::line(level, &facility, &line);
+        logs::line(level, &facility, &plain(&line));
     });
 }
 
 /// A fault of the connection or the client, which librdkafka logs or answers elsewhere too.
 ///
 /// # Safety
-/// The string is alive.
+/// The string is alive; `opaque` is the client's.
 pub(super) unsafe extern "C" fn on_error(
     _: *mut sys::rd_kafka_t,
-    _: c_int,
+    code: c_int,
     reason: *const c_char,
-    _: *mut c_void,
+    opaque: *mut c_void,
 ) {
     guarded(|| {
         // SAFETY: by contract.
-        let reason = unsafe { super::text(reason) };
+        let (watch, reason) = unsafe { (&*opaque.cast::<Watch>(), super::text(reason)) };
+        let reason = plain(&reason);
         logs::line(4, "PRODUCER", &reason);
+        if let Some(refusal) = verdict::refusal_of_number(code) {
+            let mut refused = watch.refused.lock().unwrap_or_else(PoisonError::into_inner);
+            *refused = Some(format!("{reason}. {}", refusal));
+        }
     });
 }

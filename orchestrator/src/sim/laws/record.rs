@@ -1,6 +1,6 @@
 //! What a commit may make of one record.
 
-use tracker_api::{MemoryTracker, Outcome};
+use tracker_api::{MemoryTracker, Outcome, RecordId};
 
 use super::{
     Fact, Laws, Stores, is_reliable,
@@ -21,7 +21,13 @@ impl Laws {
         let is_dead = |send: &&&Send| Some(&send.topic) == self.rules.dead_letter.as_ref();
         let dead = sends.iter().filter(is_dead).count();
         let outputs: Vec<_> = sends.iter().filter(|s| !is_dead(s)).copied().collect();
-        let produced = fate.outputs() == Some(outputs.len()) && dead == 0;
+        let tracking = self.tracking_of(attempt);
+        let skipped = self.rules.skips
+            && tracking == Tracking::Outbox
+            && sends.is_empty()
+            && self.has_succeeded_before(noted.era, id);
+        self.skipped += u32::from(skipped);
+        let produced = skipped || fate.outputs() == Some(outputs.len()) && dead == 0;
         let failed = !produced;
         if outputs.is_empty() && failed {
             self.check_failure(record, dead, (attempt, noted), stores);
@@ -55,8 +61,7 @@ impl Laws {
                 self.broken("I5", format!("{id} output {i} follows {last:?} of the same key"));
             }
         }
-        let tracking = self.tracking_of(attempt);
-        if produced && tracking == Tracking::Outbox && !noted.has_gap(id.offset) {
+        if produced && !skipped && tracking == Tracking::Outbox && !noted.has_gap(id.offset) {
             let known = held(stores.store, id).is_some_and(|e| e.version.era == noted.era);
             if !known {
                 self.broken(
@@ -76,6 +81,15 @@ impl Laws {
                 format!("{id} is passed by {attempt}, and was by {}", first.attempt),
             );
         }
+    }
+
+    /// Whether a commit of an older era made a success of this record.
+    fn has_succeeded_before(&self, era: u64, id: &RecordId) -> bool {
+        let older = self
+            .facts
+            .iter()
+            .filter(|((of, about), _)| *of < era && about == id);
+        older.into_iter().any(|(_, fact)| !fact.failed)
     }
 
     /// A record is passed without output although its fate is not to be filtered.
