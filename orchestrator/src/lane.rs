@@ -9,7 +9,9 @@ mod again;
 mod assign;
 mod batch;
 mod commit;
+mod dead_letter;
 mod feed;
+mod headers;
 mod observer;
 mod outputs;
 mod partition;
@@ -256,9 +258,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     partition,
                     attempts,
                     closed,
+                    unknown,
                 } => {
                     if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed);
+                        owned.confirm(&attempts, &closed, &unknown);
                     }
                 }
                 Feedback::Outdated { partition, era } => self.later_era(&partition, era),

@@ -39,6 +39,8 @@ pub(crate) enum Mutant {
     OldEraHides,
     /// A record that is read again is taken for succeeded, whatever the store holds of it.
     SkipWithoutSuccess,
+    /// What an offset reset has jumped over while it was failing stays so.
+    ResetLeavesFailing,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
     /// A partition whose committed offset is pending keeps the others, and the group, waiting.

@@ -5,7 +5,7 @@
 //! settled by reading Kafka, never by a clock.
 
 use serde::{Deserialize, Serialize};
-use tracker_api::{Entry, FailureTracker, Outcome, Progress, Query};
+use tracker_api::{Entry, Failure, FailureTracker, Outcome, Partition, Progress, Query};
 
 use crate::{
     kafka::{self, Position, Positions},
@@ -47,23 +47,26 @@ pub(crate) async fn reconcile_topic(
 ) -> Result<Vec<(Position, Report)>, Error> {
     let partitions = positions.partitions(topic).await?;
     let mut reports = Vec::with_capacity(partitions.len());
-    for position in positions.positions(&partitions).await?.into_iter().flatten() {
-        let report = below(tracker, &position, Some(store)).await?;
-        reports.push((position, report));
-    }
-    if reports.len() < partitions.len() {
-        // What is pending is asked for once more, and named.
-        for position in positions.committed(&partitions).await? {
-            if !reports
-                .iter()
-                .any(|(known, _)| known.partition == position.partition)
-            {
-                let report = below(tracker, &position, Some(store)).await?;
-                reports.push((position, report));
-            }
+    let mut known: Vec<Position> = positions
+        .positions(&partitions)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
+    loop {
+        for position in known {
+            let mut report = below(tracker, &position, Some(store)).await?;
+            report.failed += passed_by_reset(tracker, &position).await?;
+            reports.push((position, report));
         }
+        // What is pending keeps nothing else from being settled. It is asked for once more, and named.
+        let is_done = |p: &&Partition| reports.iter().any(|(position, _)| position.partition == **p);
+        let left: Vec<Partition> = partitions.iter().filter(|p| !is_done(p)).cloned().collect();
+        if left.is_empty() {
+            return Ok(reports);
+        }
+        known = positions.committed(&left).await?;
     }
-    Ok(reports)
 }
 
 /// What an entry says to a reader: nothing, if it is of an older era than its partition's progress, at or above the floor
@@ -82,6 +85,62 @@ pub(crate) async fn reconcile(
     position: &Position,
 ) -> tracker_api::Result<Report> {
     below(tracker, position, None).await
+}
+
+/// What the message of a failure begins with that an offset reset has passed.
+const RESET: &str = "an offset reset passed this record while it was failing (whether an output of it was committed before, only the target topic tells): ";
+
+/// Settles what an offset reset has jumped over: failures of older eras, below the start of the current one, which nobody
+/// owns and tries any more. Each becomes `failed` at its own version, so that it is open and can be discarded. Answers how
+/// many. `position` must have been read from Kafka before, as for [`reconcile`].
+///
+/// At or above the start of the current era nothing is done: there the records were read again, and what the older era
+/// says of them counts as absent.
+pub(crate) async fn passed_by_reset(
+    tracker: &dyn FailureTracker,
+    position: &Position,
+) -> tracker_api::Result<u64> {
+    let Some(note) = Note::read(position.note.as_deref()).filter(|note| note.began > 0) else {
+        return Ok(0);
+    };
+    if mutant::active(Mutant::ResetLeavesFailing) {
+        return Ok(0);
+    }
+    let mut query = Query {
+        partition: Some(position.partition.clone()),
+        offsets: Some(0..note.began),
+        outcomes: vec![Outcome::Failing],
+        limit: PAGE,
+        ..Query::default()
+    };
+    let mut settled = 0;
+    loop {
+        let page = tracker.list(&query).await?;
+        let older = page
+            .entries
+            .into_iter()
+            .filter(|entry| entry.version.era < note.era);
+        let passed: Vec<Entry> = older.map(passed).collect();
+        if !passed.is_empty() {
+            tracker.record(&passed, &[]).await?;
+            settled += passed.len() as u64;
+        }
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => return Ok(settled),
+        }
+    }
+}
+
+/// The entry of a record that a reset has passed. Class and cause stay, so that it is found where it was.
+fn passed(mut entry: Entry) -> Entry {
+    entry.version.outcome = Outcome::Failed;
+    if let Some(failure) = &mut entry.failure {
+        failure.passes = true;
+        failure.next_try = None;
+        failure.message = Failure::new(&failure.class, &format!("{RESET}{}", failure.message)).message;
+    }
+    entry
 }
 
 /// `store`: the tracker's mark, if `tracker` may be another than the one that the note speaks of.
@@ -221,5 +280,52 @@ mod tests {
             "from 10 on this store was told"
         );
         assert_eq!(outcomes(&tracker).await, [Failing, Succeeded, Failing]);
+    }
+
+    #[tokio::test]
+    async fn what_a_reset_has_jumped_over_is_open_and_can_be_discarded() {
+        use tracker_api::{Change, Decision, Resolution, Status};
+        let (tracker, position) = scene().await;
+        let mut note = Note::read(position.note.as_deref()).unwrap();
+        (note.era, note.term, note.began) = (2, 1, 20);
+        let position = Position {
+            note: Some(note.to_string()),
+            ..position
+        };
+        let stops = |mut entry: Entry| {
+            entry.failure.as_mut().unwrap().passes = false;
+            entry.version.attempt = AttemptId(uuid::Uuid::from_u128(1));
+            entry
+        };
+        let held = tracker.list(&Query::default()).await.unwrap().entries;
+        tracker.record(&[stops(held[0].clone())], &[]).await.unwrap();
+        for settled in [2, 0] {
+            assert_eq!(passed_by_reset(&tracker, &position).await.unwrap(), settled);
+        }
+        let entries = tracker.list(&Query::default()).await.unwrap().entries;
+        let statuses: Vec<_> = entries.iter().map(|e| (e.id.offset, Status::of(e))).collect();
+        let open = [(5, Status::Open), (12, Status::Open), (30, Status::Failing)];
+        assert_eq!(statuses, open, "30 is read again in the new era");
+        let failure = entries[0].failure.as_ref().unwrap();
+        let before = held[0].failure.as_ref().unwrap();
+        assert!(failure.message.ends_with("no JSON") && failure.message.starts_with("an offset reset"));
+        assert_eq!(
+            (&failure.class, failure.fingerprint),
+            (&before.class, before.fingerprint)
+        );
+
+        let discard = Change {
+            id: entries[0].id.clone(),
+            revision: 0,
+            to: Some(Resolution {
+                decision: Decision::Discarded,
+                about: entries[0].version,
+                actor: "ada".into(),
+                reason: "was reset on purpose".into(),
+                at: Timestamp(2),
+            }),
+        };
+        assert_eq!(tracker.resolve(&[discard]).await.unwrap(), [true]);
+        assert_eq!(passed_by_reset(&tracker, &position).await.unwrap(), 0);
     }
 }

@@ -6,6 +6,7 @@
 
 mod again;
 mod marker;
+mod queue;
 mod recovery;
 mod store;
 
@@ -23,7 +24,7 @@ use tracker_api::{
 
 pub(crate) use self::{
     again::Again,
-    marker::Mark,
+    queue::{Kept, Mark},
     recovery::Recovery,
     store::{Odd, import},
 };
@@ -62,6 +63,8 @@ pub(crate) enum Feedback {
         partition: Partition,
         attempts: Vec<AttemptId>,
         closed: Vec<i64>,
+        /// Of these the store did not take the failure: they lie in a gap.
+        unknown: Vec<i64>,
     },
     /// The store knows a later era of this partition.
     Outdated { partition: Partition, era: u64 },
@@ -74,13 +77,39 @@ pub(crate) enum Feedback {
     },
 }
 
+impl Feedback {
+    /// The store does not hold the failures of these records: their offsets do not close, and become gaps if they are none.
+    fn except(&mut self, missing: &[(RecordId, Outcome)]) {
+        let Self::Confirmed {
+            partition,
+            closed,
+            unknown,
+            ..
+        } = self
+        else {
+            return;
+        };
+        let failures = missing.iter().filter(|(_, outcome)| *outcome == Outcome::Failed);
+        for (id, _) in failures.filter(|(id, _)| id.partition == *partition) {
+            let before = closed.len();
+            closed.retain(|offset| *offset != id.offset);
+            if closed.len() < before {
+                unknown.push(id.offset);
+            }
+        }
+    }
+}
+
 /// Who holds the failures that an attempt passes.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Held {
     /// The store; or nobody needs to.
+    #[default]
     Store,
-    /// The fallback, or only the dead letter in the same transaction: their offsets become gaps.
-    Elsewhere,
+    /// The fallback: their offsets become gaps.
+    Fallback,
+    /// Only the dead letter in the same transaction: their offsets become gaps.
+    DeadLetter,
     /// Somebody with a newer version wrote about these records: do not commit, read C(p) again.
     Superseded(Vec<RecordId>),
 }
@@ -93,8 +122,8 @@ pub(crate) struct Done {
     pub(crate) progress: Vec<Progress>,
     /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
     pub(crate) passed: Vec<(Partition, Vec<i64>)>,
-    /// Whether the fallback, not the store, holds these failures.
-    pub(crate) elsewhere: bool,
+    /// Who holds these failures.
+    pub(crate) held: Held,
 }
 
 /// One lane's recorder. Cheap to clone.
@@ -105,9 +134,10 @@ pub(crate) struct Recorder {
     fallback: Option<DynTracker>,
     runtime: Handle,
     clock: Arc<dyn Clock>,
-    marks: mpsc::UnboundedSender<Mark>,
+    /// Wakes the marker.
+    due: mpsc::Sender<()>,
     feedback: mpsc::UnboundedSender<Feedback>,
-    queue: Arc<marker::Queue>,
+    queue: Arc<queue::Queue>,
     said: Arc<Mutex<Repeated<&'static str>>>,
 }
 
@@ -121,14 +151,9 @@ impl Recorder {
         clock: Arc<dyn Clock>,
     ) -> (Self, mpsc::UnboundedReceiver<Feedback>) {
         let (feedback, receiver) = mpsc::unbounded_channel();
-        let (marks, queue) = (mpsc::unbounded_channel(), Arc::new(marker::Queue::default()));
+        let (due, queue) = (mpsc::channel(1), Arc::new(queue::Queue::new()));
         if let Some(store) = &store {
-            runtime.spawn(marker::run(
-                store.clone(),
-                marks.1,
-                feedback.clone(),
-                queue.clone(),
-            ));
+            runtime.spawn(marker::run(store.clone(), due.1, feedback.clone(), queue.clone()));
         }
         let store = store.filter(|_| settings.tracking != Tracking::None);
         (
@@ -138,7 +163,7 @@ impl Recorder {
                 fallback,
                 runtime,
                 clock,
-                marks: marks.0,
+                due: due.0,
                 feedback,
                 queue,
                 said: Arc::new(Mutex::new(Repeated::every(SAID))),
@@ -220,7 +245,11 @@ impl Recorder {
         let asked = self
             .runtime
             .spawn(async move { again::ask(&*store, &records).await });
-        let again = asked.await.map_err(store::gone)??;
+        let again = asked.await.map_err(store::gone)?.inspect_err(|error| {
+            if let Some(left_out) = self.said("unanswered") {
+                tracing::warn!(%error, left_out, "the store does not say what has succeeded already: its partitions wait (outbox.skip-succeeded)");
+            }
+        })?;
         if let Some(first) = again.done.first()
             && let Some(left_out) = self.said("succeeded")
         {
@@ -273,8 +302,8 @@ impl Recorder {
                     Held::Superseded(superseded)
                 })
             }
-            Ok(Ok(None)) => Ok(Held::Elsewhere),
-            Ok(Err(_)) if degrade && dead_letters => Ok(Held::Elsewhere),
+            Ok(Ok(None)) => Ok(Held::Fallback),
+            Ok(Err(_)) if degrade && dead_letters => Ok(Held::DeadLetter),
             Ok(Err(error)) => Err(error),
             Err(join) => Err(store::gone(join)),
         }
@@ -320,6 +349,7 @@ impl Recorder {
         });
         self.mark(Mark {
             entries: entries.collect(),
+            kept: Kept::Store,
             ..Mark::default()
         });
     }
@@ -327,7 +357,7 @@ impl Recorder {
     /// Writes what a commit made true. Wants the commit's proof, so it cannot be called before it.
     pub(crate) fn after(&self, committed: &Committed, done: Done) {
         let attempt = committed.attempt();
-        if done.elsewhere {
+        if done.held == Held::Fallback {
             self.settle_in_fallback(&done);
         }
         let confirm = done
@@ -337,11 +367,18 @@ impl Recorder {
                 partition,
                 attempts: vec![attempt],
                 closed,
+                unknown: Vec::new(),
             });
+        let kept = match done.held {
+            Held::Store if self.is_reliable() => Kept::Store,
+            Held::Fallback => Kept::Fallback,
+            Held::Store | Held::DeadLetter | Held::Superseded(_) => Kept::Nowhere,
+        };
         self.mark(Mark {
             entries: done.entries,
             progress: done.progress,
             confirm: confirm.collect(),
+            kept,
         });
     }
 
@@ -364,9 +401,10 @@ impl Recorder {
     }
 
     fn mark(&self, mark: Mark) {
-        if self.store.is_some() && !mark.is_empty() && self.queue.admits(&mark, self.settings.tracking) {
-            // The marker ends only with its runtime; then the process ends too, and the next owner reconciles.
-            let _ = self.marks.send(mark);
+        if self.store.is_some() && !mark.is_empty() {
+            self.queue.push(mark);
+            // Full: it is awake already. Closed: its runtime has ended, the process ends too, and the next owner reconciles.
+            let _ = self.due.try_send(());
         }
     }
 
@@ -436,7 +474,7 @@ impl Recorder {
         self.queue.drained().await;
     }
 
-    /// Failures that `lightweight` tracking has dropped since the start, because its queue was full.
+    /// Failures that are kept nowhere, since the start: the queue was full, or the store did not take them.
     pub(crate) fn lost(&self) -> u64 {
         self.queue.lost()
     }

@@ -66,6 +66,7 @@ impl Checks<'_> {
                 .dead_letter_topic
                 .as_ref()
                 .map(|_| Arc::from(topic(&written.dead_letter_topic))),
+            dead_letter_headers: written.dead_letter_headers,
             failure_mode: written.failure_mode,
             tracking,
             store,

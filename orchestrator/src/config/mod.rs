@@ -41,5 +41,6 @@ pub use settings::{
 };
 pub use show::Shown;
 pub use words::{
-    FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering, StorePayload, Tracking,
+    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+    StorePayload, Tracking,
 };

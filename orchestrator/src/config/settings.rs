@@ -4,7 +4,8 @@ use tracker_api::{RecordId, Secret};
 
 use super::disclosure::redact;
 use super::words::{
-    FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering, StorePayload, Tracking,
+    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+    StorePayload, Tracking,
 };
 
 /// What the runtime uses: complete, each value within its bounds, the relations between them checked.
@@ -23,6 +24,8 @@ pub struct Settings {
     pub target_topic: Arc<str>,
     /// Where records go that are passed over as failures; none writes no dead letters.
     pub dead_letter_topic: Option<Arc<str>>,
+    /// Whose header names a dead letter carries beside ours.
+    pub dead_letter_headers: DeadLetterHeaders,
     /// What a failing record does to its partition.
     pub failure_mode: FailureMode,
     /// What is written to the store.
@@ -248,6 +251,7 @@ impl Settings {
             source_topic: source_topic.into(),
             target_topic: target_topic.into(),
             dead_letter_topic: None,
+            dead_letter_headers: DeadLetterHeaders::default(),
             failure_mode: FailureMode::default(),
             tracking: Tracking::default(),
             store: Store {

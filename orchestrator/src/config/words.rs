@@ -78,6 +78,18 @@ words! {
 }
 
 words! {
+    /// Which headers a dead letter carries beside ours.
+    DeadLetterHeaders {
+        /// None.
+        #[default] Ours = "ours",
+        /// Those of Spring Kafka's `DeadLetterPublishingRecoverer`: `kafka_dlt-…`.
+        Spring = "spring",
+        /// Those of Kafka Streams' exception handlers: `__streams.errors.…`.
+        Streams = "streams",
+    }
+}
+
+words! {
     /// What is written to the store.
     Tracking {
         /// An entry per record, durable before the transform, settled after the commit.

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     units::{Keep, Millis, Size, Span},
     words::{
-        FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering, StorePayload, Tracking,
+        DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+        StorePayload, Tracking,
     },
 };
 
@@ -24,6 +25,9 @@ pub(crate) struct Written {
     pub(crate) target_topic: Option<String>,
     /// The topic for records that are passed over as failures. Without it no dead letters are written.
     pub(crate) dead_letter_topic: Option<String>,
+    /// Whose header names a dead letter carries beside ours: `spring` adds those of Spring Kafka (`kafka_dlt-original-topic`,
+    /// …), `streams` those of Kafka Streams (`__streams.errors.topic`, …); `ours` adds none.
+    pub(crate) dead_letter_headers: DeadLetterHeaders,
     /// The store, by the name of its backend: `rocksdb`, `memory`, `none`, or what else this program was built with. Required.
     pub(crate) db_strategy: Option<String>,
     /// What is written to the store. `reliable`: failures, durable before the commit that passes over them, and
@@ -161,6 +165,7 @@ impl Default for Written {
             source_topic: None,
             target_topic: None,
             dead_letter_topic: None,
+            dead_letter_headers: DeadLetterHeaders::default(),
             db_strategy: None,
             tracking: Tracking::default(),
             failure_mode: FailureMode::default(),

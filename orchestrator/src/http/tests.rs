@@ -211,12 +211,7 @@ async fn not_ready_is_503_with_its_reason_as_text_and_as_json() {
 #[tokio::test]
 async fn a_degraded_store_is_shown_and_is_no_reason_to_take_the_instance_out() {
     let health = working(1);
-    let (say, state) = tokio::sync::watch::channel(resilience::State {
-        circuit: resilience::Circuit::Closed,
-        failures: 0,
-        failing_since: None,
-        last_error: None,
-    });
+    let (say, state) = tokio::sync::watch::channel(resilience::State::default());
     health.store(state);
     let served = served(health).await;
     assert!(

@@ -119,6 +119,7 @@ pub(super) fn suggested(settings: &Settings, kind: ClientKind) -> Vec<(&'static 
         ClientKind::Producer { .. } => all.extend([
             text("linger.ms", "5"),
             text("batch.size", "1000000"),
+            ("message.max.bytes", super::MESSAGE_MAX_BYTES.to_string()),
             text("partitioner", "murmur2_random"),
             text("topic.metadata.propagation.max.ms", "5000"),
             ("compression.type", settings.compression.clone()),

@@ -40,6 +40,10 @@ use tracker_api::{AttemptId, Header, Partition};
 
 use crate::transform::SourceRecord;
 
+/// What a producer sends at most in one record where nothing else is set: what a broker takes that nothing else was told
+/// (its `message.max.bytes`). The client's own default, 1 000 000, refuses records that every broker takes.
+pub(crate) const MESSAGE_MAX_BYTES: usize = 1_048_588;
+
 /// Why a call to Kafka failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

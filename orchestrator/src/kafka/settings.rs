@@ -79,7 +79,8 @@ impl Settings {
     }
 
     /// The size in bytes of the largest record that a lane's producer sends: `message.max.bytes` as it reaches the client,
-    /// wherever it was set (for every client, for producers, by the customizer), else librdkafka's default.
+    /// wherever it was set (for every client, for producers, by the customizer), else a broker's default; librdkafka's own
+    /// where the customizer took it away.
     ///
     /// # Errors
     ///
@@ -327,12 +328,12 @@ mod tests {
         let largest = |settings: &Settings, tune: Option<&dyn KafkaCustomizer>| {
             settings.max_message_bytes(2, tune).unwrap()
         };
-        assert_eq!(largest(&settings(false), None), 1_000_000);
+        assert_eq!(largest(&settings(false), None), 1_048_588, "as a broker takes");
         let mut theirs = settings(false);
         theirs.consumer.insert("message.max.bytes".into(), "7000".into());
         assert_eq!(
             largest(&theirs, None),
-            1_000_000,
+            1_048_588,
             "a consumer's is not a producer's"
         );
         theirs.common.insert("message.max.bytes".into(), "2000".into());

@@ -1,9 +1,15 @@
 //! `outbox.skip-succeeded`: what has succeeded in an older era is passed without output when it is read again.
 
-use tracker_api::Partition;
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::Instant;
+use tracker_api::{Partition, RecordId};
 
 use super::{Error, Lane, partition::State, pool::RecordRef, stalls::Why};
 use crate::{kafka::Session, transform::Transform};
+
+/// How long to wait before the store is asked again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Marks what the store says has succeeded already, before its `received` would stand over it. A partition about
@@ -27,22 +33,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
         match self.breathe_while(answer).await? {
             None => Ok(false),
             Some(Err(error)) => {
-                ready.retain(|partition| asked.iter().all(|record| record.id.partition != *partition));
-                let first = asked.first().map(|record| record.id.to_string());
-                let why = format!(
-                    "waiting for the store to say what has succeeded already, from {} on (outbox.skip-succeeded): {error}",
-                    first.unwrap_or_default()
-                );
-                if ready.is_empty() {
-                    self.put_off(why);
-                    return Ok(false);
+                for (partition, first) in firsts(&asked) {
+                    ready.retain(|ready| *ready != partition);
+                    if let Some(owned) = self.owned.get_mut(&partition) {
+                        owned.unanswered = Some(Instant::now() + AGAIN);
+                        let why = format!(
+                            "waiting for the store to say what has succeeded already, from {first} on (outbox.skip-succeeded): {error}"
+                        );
+                        self.stand(Some(&partition), Why::Store, why);
+                    }
                 }
-                for record in asked {
-                    self.stand(Some(&record.id.partition), Why::Store, why.clone());
-                }
-                Ok(true)
+                Ok(!ready.is_empty())
             }
             Some(Ok(again)) => {
+                for partition in firsts(&asked).keys() {
+                    self.stalls.end(Some(partition), Why::Store);
+                }
                 for id in again.done {
                     let Some(owned) = self.owned.get_mut(&id.partition) else {
                         continue;
@@ -63,4 +69,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
         }
     }
+}
+
+/// The first record of each partition.
+fn firsts(records: &[RecordRef]) -> BTreeMap<Partition, &RecordId> {
+    let of = |record: &'_ RecordRef| record.id.partition.clone();
+    records
+        .iter()
+        .rev()
+        .map(|record| (of(record), &record.id))
+        .collect()
 }

@@ -291,7 +291,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     /// Nothing of Kafka is open: the batch stays in memory and is decided again a little later.
-    pub(super) fn put_off(&mut self, why: String) {
+    fn put_off(&mut self, why: String) {
         tracing::warn!("{why}");
         self.stand(None, Why::Store, why);
         self.batch_after = Instant::now() + Duration::from_millis(250);

@@ -6,9 +6,7 @@ use tokio::time::Instant;
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Timestamp};
 
 use super::{
-    Concluded, Error, Lane, SUSPENDED,
-    outputs::{attempt_value, dead_letter},
-    partition::State,
+    Concluded, Error, Lane, SUSPENDED, dead_letter::dead_letter, outputs::attempt_value, partition::State,
     stalls::Why,
 };
 use crate::{
@@ -121,7 +119,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
                             gaps.add(offset..offset + 1);
                         }
                         if let (Some(topic), Some(failure)) = (&self.settings.dead_letter, &work.failure) {
-                            sends.push(dead_letter(&work.record, failure, topic, &value, &self.settings));
+                            let letter = dead_letter(
+                                &work.record,
+                                failure,
+                                work.letter,
+                                topic,
+                                &value,
+                                &self.settings,
+                            );
+                            sends.extend(letter);
                         }
                     }
                     State::Todo => {}
@@ -170,7 +176,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             ..Counts::default()
         };
         let mut done = Done {
-            elsewhere: plan.held == Held::Elsewhere,
+            held: plan.held.clone(),
             ..Done::default()
         };
         for advance in &attempt.advance {
@@ -222,7 +228,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if passed > 0 {
                 if self.recorder.is_reliable() {
                     owned.unconfirmed.push(plan.id);
-                    if plan.held == Held::Elsewhere {
+                    if plan.held != Held::Store {
                         owned.gapped.push(plan.id);
                     }
                 }

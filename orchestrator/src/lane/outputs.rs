@@ -1,36 +1,17 @@
-//! What is sent: outputs and dead letters, with the headers that say where they come from.
-
-use std::sync::Arc;
+//! What is sent for a record that was transformed, with the headers that say where it comes from.
 
 use bytes::Bytes;
-use tracker_api::{AttemptId, Failure, Header, RecordId};
+use tracker_api::{AttemptId, RecordId};
 
-use super::Settings;
+use super::{
+    Settings,
+    headers::{ATTEMPT, DEDUP_KEY, OUTPUT, disown, header},
+};
 use crate::{
     kafka::Send,
-    transform::{Output, SourceRecord, TargetRecord, TransformError},
+    transform::{Output, TargetRecord, TransformError},
 };
 
-const DEDUP_KEY: &[u8] = b"orchestrator-dedup-key";
-const ATTEMPT: &[u8] = b"orchestrator-attempt";
-const OUTPUT: &[u8] = b"orchestrator-output";
-const REPLAY: &[u8] = b"orchestrator-replay";
-const ORIGIN: &[u8] = b"orchestrator-origin";
-const ERROR_CLASS: &[u8] = b"orchestrator-error-class";
-const ERROR_MESSAGE: &[u8] = b"orchestrator-error-message";
-const ERROR_TRIES: &[u8] = b"orchestrator-error-tries";
-const VALUE_OMITTED: &[u8] = b"orchestrator-value-omitted";
-/// Names that are ours: never trusted when they come in, never another's when they go out.
-const RESERVED: [&[u8]; 8] = [
-    DEDUP_KEY,
-    ATTEMPT,
-    OUTPUT,
-    REPLAY,
-    ERROR_CLASS,
-    ERROR_MESSAGE,
-    ERROR_TRIES,
-    VALUE_OMITTED,
-];
 /// What Kafka's record format may add to key, value and headers.
 const OVERHEAD: usize = 128;
 
@@ -84,7 +65,7 @@ pub(super) fn prepare(
         disown(&mut headers);
         headers.push(header(DEDUP_KEY, dedup_key.clone()));
         if count != 1 {
-            headers.push(header(OUTPUT, Bytes::from(format!("{}/{count}", i + 1))));
+            headers.push(header(OUTPUT, format!("{}/{count}", i + 1)));
         }
         let topic = topic.unwrap_or_else(|| settings.target.clone());
         let send = Send {
@@ -136,56 +117,8 @@ fn check(send: &Send, i: usize, settings: &Settings) -> Result<(), TransformErro
     Ok(())
 }
 
-/// The record as it was read, and why it failed. A value that the client cannot send is left out and said so.
-pub(super) fn dead_letter(
-    record: &SourceRecord,
-    failure: &Failure,
-    topic: &Arc<str>,
-    attempt: &Bytes,
-    settings: &Settings,
-) -> Send {
-    let mut headers = record.headers.clone();
-    disown(&mut headers);
-    headers.push(header(DEDUP_KEY, Bytes::from(record.id.to_string())));
-    headers.push(header(ATTEMPT, attempt.clone()));
-    headers.push(header(ERROR_CLASS, Bytes::from(failure.class.clone())));
-    headers.push(header(ERROR_MESSAGE, Bytes::from(failure.message.clone())));
-    headers.push(header(ERROR_TRIES, Bytes::from(failure.tries.to_string())));
-    let mut send = Send {
-        topic: topic.clone(),
-        partition: None,
-        key: record.key.clone(),
-        value: record.value.clone(),
-        headers,
-        timestamp: record.timestamp,
-    };
-    if size(&send) > settings.max_message_bytes {
-        let bytes = send.value.take().map_or(0, |v| v.len());
-        send.headers
-            .push(header(VALUE_OMITTED, Bytes::from(bytes.to_string())));
-    }
-    if size(&send) > settings.max_message_bytes {
-        send.headers.retain(|h| RESERVED.contains(&&h.name[..]));
-        send.key = None;
-    }
-    send
-}
-
-/// Incoming headers of our names are kept under another: they say what another service, or nobody, wrote.
-fn disown(headers: &mut [Header]) {
-    for header in headers.iter_mut().filter(|h| RESERVED.contains(&&h.name[..])) {
-        header.name = Bytes::from_static(ORIGIN);
-    }
-}
-
-fn header(name: &'static [u8], value: Bytes) -> Header {
-    Header {
-        name: Bytes::from_static(name),
-        value: Some(value),
-    }
-}
-
-fn size(send: &Send) -> usize {
+/// About what the record takes in Kafka's format, uncompressed.
+pub(super) fn size(send: &Send) -> usize {
     let optional = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
     let headers: usize = send
         .headers
@@ -200,18 +133,10 @@ mod tests {
     use tracker_api::Partition;
 
     use super::*;
-    use crate::lane::tests::settings;
+    use crate::lane::{headers::values, tests::settings};
 
     fn id() -> RecordId {
         Partition::new("orders", 3).at(42)
-    }
-
-    fn value<'a>(send: &'a Send, name: &[u8]) -> Vec<&'a [u8]> {
-        send.headers
-            .iter()
-            .filter(|h| h.name == name)
-            .filter_map(|h| h.value.as_deref())
-            .collect()
     }
 
     #[test]
@@ -219,10 +144,16 @@ mod tests {
         let forged = TargetRecord::new(None, "v").header("orchestrator-dedup-key", "forged");
         let prepared = prepare(&id(), forged.into(), &settings()).unwrap();
         let send = prepared[0].send(&Bytes::from("a1"));
-        assert_eq!(value(&send, DEDUP_KEY), [b"orders:3:42"]);
-        assert_eq!(value(&send, ORIGIN), [b"forged"]);
-        assert_eq!(value(&send, ATTEMPT), [b"a1"]);
-        assert!(value(&send, OUTPUT).is_empty(), "a single output needs no number");
+        assert_eq!(values(&send.headers, DEDUP_KEY), [b"orders:3:42"]);
+        assert_eq!(
+            values(&send.headers, b"orchestrator-origin-dedup-key"),
+            [b"forged"]
+        );
+        assert_eq!(values(&send.headers, ATTEMPT), [b"a1"]);
+        assert!(
+            values(&send.headers, OUTPUT).is_empty(),
+            "a single output needs no number"
+        );
     }
 
     #[test]
@@ -233,8 +164,8 @@ mod tests {
         ]);
         let prepared = prepare(&id(), outputs, &settings()).unwrap();
         let sends: Vec<Send> = prepared.iter().map(|p| p.send(&Bytes::new())).collect();
-        assert_eq!(value(&sends[0], OUTPUT), [b"1/2"]);
-        assert_eq!(value(&sends[1], OUTPUT), [b"2/2"]);
+        assert_eq!(values(&sends[0].headers, OUTPUT), [b"1/2"]);
+        assert_eq!(values(&sends[1].headers, OUTPUT), [b"2/2"]);
         assert_eq!((&*sends[0].topic, &*sends[1].topic), ("enriched", "other"));
     }
 
@@ -261,29 +192,5 @@ mod tests {
             let error = prepare(&id(), output.into(), &settings).unwrap_err();
             assert_eq!(error.class, class, "{error}");
         }
-    }
-
-    #[test]
-    fn a_dead_letter_too_large_to_send_leaves_its_value_out_and_says_so() {
-        let settings = settings();
-        let record = SourceRecord {
-            id: id(),
-            timestamp: Some(1),
-            key: Some(Bytes::from("k")),
-            value: Some(vec![0; settings.max_message_bytes].into()),
-            headers: vec![],
-        };
-        let send = dead_letter(
-            &record,
-            &Failure::new("malformed", "bad"),
-            &"dead".into(),
-            &Bytes::new(),
-            &settings,
-        );
-        assert_eq!((send.value.clone(), send.key.clone()), (None, record.key));
-        assert_eq!(
-            value(&send, VALUE_OMITTED),
-            [settings.max_message_bytes.to_string().as_bytes()]
-        );
     }
 }

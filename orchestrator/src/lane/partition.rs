@@ -5,11 +5,11 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
 
-use super::{outputs::Prepared, pool::RecordRef, sight::Sight};
+use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef, sight::Sight};
 use crate::{
     kafka::{Advance, Position},
     mutant::{self, Mutant},
-    note::{MOST_UNCONFIRMED, Note},
+    note::{MOST_GAPS, MOST_UNCONFIRMED, Note},
 };
 
 /// A record from its poll to its commit.
@@ -24,6 +24,8 @@ pub(super) struct Work {
     pub(super) revision: u64,
     /// Whether the store has, or may have, an entry of it.
     pub(super) recorded: bool,
+    /// How much of it its dead letter carries; less after the topic refused one.
+    pub(super) letter: Form,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
     /// Its output was committed in an older era: it is passed without another.
@@ -49,6 +51,7 @@ impl Work {
             first_failed_at: None,
             revision: 0,
             recorded: false,
+            letter: Form::default(),
             unknown: false,
             skipped: false,
         }
@@ -113,6 +116,8 @@ pub(super) struct Owned {
     pub(super) held: bool,
     /// The store has said that nothing at or above C(p) has succeeded in an older era.
     pub(super) fresh: bool,
+    /// The store did not say what has succeeded: it is asked again then.
+    pub(super) unanswered: Option<Instant>,
     pub(super) recovery: Option<AbortHandle>,
     /// What was seen of its log.
     pub(super) sight: Sight,
@@ -148,6 +153,7 @@ impl Owned {
             blocked: None,
             held: false,
             fresh: false,
+            unanswered: None,
             recovery: None,
             sight: Sight::new(committed),
         }
@@ -164,7 +170,9 @@ impl Owned {
 
     /// Whether it has work that may run now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        !self.work.is_empty() && self.blocked.is_none_or(|b| b.until <= now)
+        !self.work.is_empty()
+            && self.blocked.is_none_or(|b| b.until <= now)
+            && self.unanswered.is_none_or(|until| until <= now)
     }
 
     /// The record at `offset`, if it is held. The works of one partition are in the order of their offsets.
@@ -197,13 +205,17 @@ impl Owned {
         self.unconfirmed.len() >= MOST_UNCONFIRMED
     }
 
-    /// The store has confirmed these attempts, and holds these offsets of gaps.
-    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64]) {
+    /// The store has confirmed these attempts, holds these offsets of gaps, and did not take the failures of `unknown`.
+    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64], unknown: &[i64]) {
         self.unconfirmed.retain(|attempt| !attempts.contains(attempt));
         self.gapped.retain(|attempt| !attempts.contains(attempt));
         for offset in closed {
             self.gaps.remove(&(*offset..*offset + 1));
         }
+        unknown
+            .iter()
+            .for_each(|offset| self.gaps.add(*offset..*offset + 1));
+        self.gaps.bound(MOST_GAPS);
     }
 
     /// The step over the first `count` works, as attempt `id`.

@@ -2,16 +2,17 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tracker_api::RecordId;
 
-use crate::config::{FailureMode, InitialOffset, OnUnreadable};
+use crate::config::{DeadLetterHeaders, FailureMode, InitialOffset, OnUnreadable};
 
 /// What a lane was told by the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The consumer group, for what an operator is told to type.
+    /// The consumer group.
     pub(crate) group: Arc<str>,
     pub(crate) source: Arc<str>,
     pub(crate) target: Arc<str>,
     pub(crate) dead_letter: Option<Arc<str>>,
+    pub(crate) dead_letter_headers: DeadLetterHeaders,
     pub(crate) failure_mode: FailureMode,
     pub(crate) initial_offset: InitialOffset,
     pub(crate) on_unreadable: OnUnreadable,

@@ -35,6 +35,7 @@ pub(crate) fn settings() -> Settings {
         source: "orders".into(),
         target: "enriched".into(),
         dead_letter: None,
+        dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
         failure_mode: FailureMode::Atomic,
         initial_offset: InitialOffset::Earliest,
         on_unreadable: OnUnreadable::Wait,

@@ -10,8 +10,12 @@ use crate::{
     clock::Clock,
     kafka::Position,
     mutant::{self, Mutant},
-    reconcile::reconcile,
+    reconcile::{passed_by_reset, reconcile},
+    telemetry::Repeated,
 };
+
+/// How often it is said that a recovery is put off.
+const SAID: Duration = Duration::from_secs(60);
 
 /// One partition, as its new owner found it and has committed it.
 #[derive(Clone, Debug)]
@@ -38,6 +42,7 @@ pub(super) async fn run(
     clock: Arc<dyn Clock>,
 ) {
     let mut wait = Duration::from_millis(100);
+    let mut said = Repeated::every(SAID);
     loop {
         match settle(&recovery, &*store, fallback.as_deref(), &*clock).await {
             Ok(Found::Closed(closed)) => {
@@ -46,6 +51,7 @@ pub(super) async fn run(
                     partition,
                     attempts: recovery.carried,
                     closed,
+                    unknown: Vec::new(),
                 });
                 return;
             }
@@ -55,7 +61,9 @@ pub(super) async fn run(
                 return;
             }
             Err(error) => {
-                tracing::warn!(partition = %recovery.position.partition, %error, "what the last owner left open is not settled yet; trying again");
+                if let Some(left_out) = said.due(()) {
+                    tracing::warn!(partition = %recovery.position.partition, %error, left_out, "what the last owner left open is not settled yet; it is tried again until it is");
+                }
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(Duration::from_secs(10));
             }
@@ -121,6 +129,7 @@ async fn settle(
         store::write(store, voids.collect()).await?;
     }
     reconcile(store, &recovery.position).await?;
+    passed_by_reset(store, &recovery.position).await?;
     Ok(Found::Closed(closed(store, recovery, committed).await?))
 }
 

@@ -1,95 +1,19 @@
 use std::{
-    fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
-use crate::telemetry;
+use super::state::{Board, Circuit, Side, State};
+use crate::telemetry::Repeated;
 
 /// Probes in a row that must succeed before a half-open breaker closes: a store that answers once and fails again
 /// would otherwise be flooded at each answer.
 pub(super) const PROBES_TO_CLOSE: u32 = 2;
-
-/// What the breaker lets through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Circuit {
-    /// Everything.
-    Closed,
-    /// Nothing, since `since` and until `until`.
-    Open {
-        /// When it opened, by the monotonic clock.
-        since: Instant,
-        /// When it lets the first probe through.
-        until: Instant,
-    },
-    /// One call at a time, to see whether the store is back.
-    HalfOpen {
-        /// When it opened.
-        since: Instant,
-    },
-}
-
-/// What is known of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct State {
-    /// What the breaker lets through.
-    pub circuit: Circuit,
-    /// Calls in a row that ended in an outage.
-    pub failures: u32,
-    /// When the first of them ended.
-    pub failing_since: Option<Timestamp>,
-    /// The last of them, for a person.
-    pub last_error: Option<String>,
-}
-
-impl State {
-    /// Whether the store does not answer, or is not trusted yet.
-    pub fn is_degraded(&self) -> bool {
-        self.failures > 0 || self.circuit != Circuit::Closed
-    }
-
-    fn name(&self) -> &'static str {
-        match self.circuit {
-            Circuit::Closed => "closed",
-            Circuit::Open { .. } => "open",
-            Circuit::HalfOpen { .. } => "half_open",
-        }
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let now = Instant::now();
-        match self.circuit {
-            Circuit::Closed if self.failures == 0 => f.write_str("the store answers")?,
-            Circuit::Closed => f.write_str("the store does not answer")?,
-            Circuit::Open { until, .. } => {
-                let left = until.saturating_duration_since(now);
-                write!(f, "the store is not asked until {}", seconds(clock() + left))?;
-                write!(f, " (in {:.1} s)", left.as_secs_f64())?;
-            }
-            Circuit::HalfOpen { .. } => f.write_str("a probe asks whether the store is back")?,
-        }
-        if let Some(since) = self.failing_since {
-            write!(f, "; failing since {}", seconds(since))?;
-        }
-        match &self.last_error {
-            Some(error) => write!(f, "; last error: {error}"),
-            None => Ok(()),
-        }
-    }
-}
-
-fn clock() -> Timestamp {
-    Timestamp::now()
-}
-
-fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
+/// How often an outage is said while it lasts: the breaker opens anew at each probe that fails.
+const SAID: Duration = Duration::from_secs(60);
 
 /// Counts calls that ended in an outage, and refuses calls while it is open. A state machine under a lock that is never
 /// held across an await.
@@ -97,7 +21,8 @@ pub(super) struct Breaker {
     threshold: u32,
     open_for: Duration,
     inner: Mutex<Inner>,
-    state: watch::Sender<State>,
+    side: Side,
+    board: Arc<Board>,
 }
 
 struct Inner {
@@ -110,6 +35,7 @@ struct Inner {
     last_error: Option<String>,
     probing: bool,
     probed: u32,
+    said: Repeated<()>,
 }
 
 /// Leave to make one call. Dropped without a verdict (the call was cancelled) it gives its place back.
@@ -127,7 +53,7 @@ pub(super) enum Refusal {
 }
 
 impl Breaker {
-    pub(super) fn new(threshold: u32, open_for: Duration) -> Self {
+    pub(super) fn new(threshold: u32, open_for: Duration, side: Side, board: Arc<Board>) -> Self {
         let inner = Inner {
             circuit: Circuit::Closed,
             generation: 0,
@@ -136,23 +62,15 @@ impl Breaker {
             last_error: None,
             probing: false,
             probed: 0,
+            said: Repeated::every(SAID),
         };
-        let state = watch::Sender::new(inner.state());
-        telemetry::circuit("closed", false);
         Self {
             threshold: threshold.max(1),
             open_for,
             inner: Mutex::new(inner),
-            state,
+            side,
+            board,
         }
-    }
-
-    pub(super) fn state(&self) -> State {
-        self.state.borrow().clone()
-    }
-
-    pub(super) fn watch(&self) -> watch::Receiver<State> {
-        self.state.subscribe()
     }
 
     pub(super) fn admit(&self) -> Result<Permit<'_>, Refusal> {
@@ -181,13 +99,7 @@ impl Breaker {
     }
 
     fn publish(&self, inner: &Inner) {
-        let state = inner.state();
-        telemetry::circuit(state.name(), state.is_degraded());
-        self.state.send_if_modified(|held| {
-            let changed = *held != state;
-            *held = state;
-            changed
-        });
+        self.board.set(self.side, inner.state());
     }
 }
 
@@ -205,6 +117,7 @@ impl Inner {
             failures: self.failures,
             failing_since: self.failing_since,
             last_error: self.last_error.clone(),
+            ..State::default()
         }
     }
 }
@@ -223,7 +136,13 @@ impl Permit<'_> {
                 return;
             }
             inner.turn(Circuit::Closed);
-            tracing::info!("the store is back: its circuit breaker is closed");
+            inner.said.over(&());
+            match self.breaker.side {
+                Side::Store => tracing::info!("the store is back: its circuit breaker is closed"),
+                Side::Writes => {
+                    tracing::info!("the store takes writes again: their circuit breaker is closed")
+                }
+            }
         } else if inner.failures == 0 {
             return;
         }
@@ -240,7 +159,7 @@ impl Permit<'_> {
             return;
         }
         inner.failures = inner.failures.saturating_add(1);
-        inner.failing_since.get_or_insert_with(clock);
+        inner.failing_since.get_or_insert_with(Timestamp::now);
         inner.last_error = Some(error.to_string());
         if self.probe || inner.failures >= self.breaker.threshold {
             let now = Instant::now();
@@ -253,7 +172,16 @@ impl Permit<'_> {
                 until: now + self.breaker.open_for,
             });
             let failures = inner.failures;
-            tracing::warn!(%error, failures, "the store does not answer: its circuit breaker is open");
+            if let Some(left_out) = inner.said.due(()) {
+                match self.breaker.side {
+                    Side::Store => {
+                        tracing::warn!(%error, failures, left_out, "the store does not answer: its circuit breaker is open");
+                    }
+                    Side::Writes => {
+                        tracing::warn!(%error, failures, left_out, "the store takes no writes: their circuit breaker is open, reads go on");
+                    }
+                }
+            }
         }
         self.breaker.publish(&inner);
     }

@@ -2,11 +2,12 @@ use std::{
     fmt,
     future::Future,
     hash::{BuildHasher, RandomState},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracker_api::{
     Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
     RecordId, Result, Risk, Timestamp,
@@ -14,7 +15,9 @@ use tracker_api::{
 
 use super::{
     Settings,
-    breaker::{Breaker, Refusal, State},
+    breaker::{Breaker, Permit, Refusal},
+    slices::Slices,
+    state::{Board, Side, State},
 };
 use crate::telemetry;
 
@@ -27,7 +30,12 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 pub struct Guarded {
     inner: DynTracker,
     settings: Settings,
+    board: Arc<Board>,
+    /// Before every call. Hears of reads.
     breaker: Breaker,
+    /// Before bulk writes, and hears of them alone: a store that is too slow for them, or takes none, is still read.
+    writes: Breaker,
+    slices: Slices,
 }
 
 impl fmt::Debug for Guarded {
@@ -50,6 +58,34 @@ enum Again {
     /// A question over everything that is held. It may take ten times as long, and one that takes longer still is a large
     /// question, not an outage: it is not asked again, and the breaker does not hear of it.
     Question,
+    /// A bulk write of so many entries. One of several that comes too late is sent again in smaller ones, by its caller,
+    /// and no outage; one of a single entry is as any other call.
+    Write(usize),
+}
+
+impl Again {
+    /// Whether an error says that the call was too large, which is neither sent again as it is nor an outage.
+    fn is_too_large(self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Timeout && matches!(self, Self::Question | Self::Write(2..))
+    }
+}
+
+/// Leave to make one call.
+struct Permits<'a> {
+    store: Permit<'a>,
+    writes: Option<Permit<'a>>,
+}
+
+impl Permits<'_> {
+    fn answered(self) {
+        self.store.answered();
+        self.writes.map(Permit::answered);
+    }
+
+    /// Only the breaker of what failed hears of it; the other's place is given back.
+    fn failed(self, error: &Error) {
+        self.writes.unwrap_or(self.store).failed(error);
+    }
 }
 
 /// How much longer than other calls a [`Question`](Again::Question) may take.
@@ -58,22 +94,26 @@ const QUESTION: u32 = 10;
 impl Guarded {
     /// Stands around `inner`.
     pub fn new(inner: DynTracker, settings: Settings) -> Self {
-        let breaker = Breaker::new(settings.failure_threshold, settings.open_for);
+        let board = Arc::new(Board::new());
+        let breaker = |side| Breaker::new(settings.failure_threshold, settings.open_for, side, board.clone());
         Self {
+            breaker: breaker(Side::Store),
+            writes: breaker(Side::Writes),
+            slices: Slices::new(),
             inner,
             settings,
-            breaker,
+            board,
         }
     }
 
     /// What is known of the store now.
     pub fn state(&self) -> State {
-        self.breaker.state()
+        self.board.state()
     }
 
     /// What is known of the store, and every change of it.
     pub fn watch(&self) -> watch::Receiver<State> {
-        self.breaker.watch()
+        self.board.watch()
     }
 
     /// The only way to the store.
@@ -88,8 +128,8 @@ impl Guarded {
         F: Future<Output = Result<T>> + Send,
     {
         let meter = telemetry::Call::begin(operation);
-        let permit = match self.breaker.admit() {
-            Ok(permit) => permit,
+        let permits = match self.admit(again) {
+            Ok(permits) => permits,
             Err(refusal) => {
                 meter.end(match refusal {
                     Refusal::Open => "circuit_open",
@@ -100,12 +140,82 @@ impl Guarded {
         };
         let result = self.tried(operation, again, make).await;
         match &result {
-            Err(error) if again == Again::Question && error.kind() == ErrorKind::Timeout => drop(permit),
-            Err(error) if error.is_transient() => permit.failed(error),
-            _ => permit.answered(),
+            Err(error) if again.is_too_large(error) => drop(permits),
+            // An operator's decision is rare, and says nothing about reads when it does not take.
+            Err(error) if error.is_transient() && again == Again::No => drop(permits),
+            Err(error) if error.is_transient() => permits.failed(error),
+            Err(error) => {
+                // A value that is refused is its own fault, or that of who asked.
+                if error.kind() != ErrorKind::Refused {
+                    self.board.fault(operation, error);
+                }
+                permits.answered();
+            }
+            Ok(_) => {
+                self.board.succeeded(operation);
+                permits.answered();
+            }
         }
         meter.end(outcome(&result));
         result
+    }
+
+    fn admit(&self, again: Again) -> Result<Permits<'_>, Refusal> {
+        let store = self.breaker.admit()?;
+        let writes = match again {
+            Again::Write(_) => Some(self.writes.admit()?),
+            Again::Yes | Again::No | Again::Question => None,
+        };
+        Ok(Permits { store, writes })
+    }
+
+    /// Sends entries in slices of the size that the store takes in time, the progress with the last of them. `took` is
+    /// given the answers in order. A call in which slices come too late as often as it may be tried, one after another, ends as
+    /// an outage of the writes; what was learnt stays.
+    async fn sliced<'a, T, F>(
+        &self,
+        operation: &'static str,
+        (entries, progress): (&'a [Entry], &'a [Progress]),
+        make: impl Fn(&'a [Entry], &'a [Progress]) -> F + Send + Sync,
+        mut took: impl FnMut(T) + Send,
+    ) -> Result<()>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let (mut rest, mut late) = (entries, 0);
+        loop {
+            let size = self.slices.most().min(rest.len());
+            let (slice, behind) = rest.split_at(size);
+            let progress = if behind.is_empty() { progress } else { &[] };
+            let begun = Instant::now();
+            match self
+                .call(operation, Again::Write(size), || make(slice, progress))
+                .await
+            {
+                Ok(answer) => {
+                    took(answer);
+                    self.slices.taken(size, begun.elapsed(), self.settings.timeout);
+                    (rest, late) = (behind, 0);
+                    if rest.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if Again::Write(size).is_too_large(&error) => {
+                    self.slices.late(size);
+                    late += 1;
+                    if late >= self.settings.tries.max(1) {
+                        if let Ok(permit) = self.writes.admit() {
+                            permit.failed(&error);
+                        }
+                        return Err(error);
+                    }
+                    telemetry::retried(operation);
+                    tracing::debug!(operation, size, %error, "too many entries for one write: half as many");
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     async fn tried<T, F>(&self, operation: &'static str, again: Again, make: impl Fn() -> F) -> Result<T>
@@ -114,17 +224,16 @@ impl Guarded {
     {
         let tries = match again {
             Again::No => 1,
-            Again::Yes | Again::Question => self.settings.tries.max(1),
+            Again::Yes | Again::Question | Again::Write(_) => self.settings.tries.max(1),
         };
         let time = match again {
             Again::Question => self.settings.timeout.saturating_mul(QUESTION),
-            Again::Yes | Again::No => self.settings.timeout,
+            Again::Yes | Again::No | Again::Write(_) => self.settings.timeout,
         };
-        let is_large = |error: &Error| again == Again::Question && error.kind() == ErrorKind::Timeout;
         let mut backoff = FIRST_BACKOFF;
         for _ in 1..tries {
             match self.timed(operation, time, make()).await {
-                Err(error) if error.is_transient() && !is_large(&error) => {
+                Err(error) if error.is_transient() && !again.is_too_large(&error) => {
                     telemetry::retried(operation);
                     tracing::debug!(operation, %error, "the store did not answer: once more");
                 }
@@ -193,13 +302,25 @@ fn outcome<T>(result: &Result<T>) -> &'static str {
 #[async_trait]
 impl FailureTracker for Guarded {
     async fn record(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
-        self.call("record", Again::Yes, || self.inner.record(entries, progress))
-            .await
+        let mut stands = Vec::with_capacity(entries.len());
+        self.sliced(
+            "record",
+            (entries, progress),
+            |entries, progress| self.inner.record(entries, progress),
+            |answer| stands.extend(answer),
+        )
+        .await?;
+        Ok(stands)
     }
 
     async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
-        self.call("import", Again::Yes, || self.inner.import(entries, progress))
-            .await
+        self.sliced(
+            "import",
+            (entries, progress),
+            |entries, progress| self.inner.import(entries, progress),
+            |()| (),
+        )
+        .await
     }
 
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {

@@ -10,6 +10,10 @@
 //! has a time of its own. Retry and breaker ask one question, [`Error::is_transient`](tracker_api::Error::is_transient):
 //! an outage counts, a data error never does.
 //!
+//! Bulk writes have a breaker of their own behind the store's: one that takes no writes, or not in time, is still read, so
+//! operators are not locked out. A write goes in slices whose size is learnt from the store's times. An error that is no
+//! outage opens nothing; health shows it until a call of its operation succeeds.
+//!
 //! The fallback stands around all of it, in the recorder: what the store does not take, after its retries, goes there, and
 //! `fallback` brings it back. It is a tracker of its own, called without this patience: it is local. A store that is away
 //! when the service starts under `degrade` is `late`: the backend of this order until it is there.
@@ -18,6 +22,8 @@ mod breaker;
 pub(crate) mod fallback;
 mod guarded;
 pub(crate) mod late;
+mod slices;
+mod state;
 
 /// A store that does as it is told.
 #[cfg(test)]
@@ -27,8 +33,8 @@ mod tests;
 
 use std::time::Duration;
 
-pub use breaker::{Circuit, State};
 pub use guarded::Guarded;
+pub use state::{Circuit, Fault, State};
 
 /// How patient a [`Guarded`] tracker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,8 @@ pub(crate) enum Act {
     /// Answers after a while.
     Slow(Duration),
     FailAfter(Duration, ErrorKind),
+    /// A write takes so long for each of its entries.
+    PerEntry(Duration),
 }
 
 /// A store that does as it is told: the script's acts in turn, then the last one for ever.
@@ -30,6 +32,8 @@ pub(crate) enum Act {
 pub(crate) struct Scripted {
     script: Mutex<VecDeque<Act>>,
     then: Mutex<Act>,
+    /// What bulk writes do, when it is not what all calls do.
+    writes: Mutex<Option<Act>>,
     calls: AtomicUsize,
     pub(crate) now: AtomicUsize,
     pub(crate) most: AtomicUsize,
@@ -40,6 +44,7 @@ impl Scripted {
         Arc::new(Self {
             script: Mutex::default(),
             then: Mutex::new(then),
+            writes: Mutex::default(),
             calls: AtomicUsize::new(0),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -48,6 +53,10 @@ impl Scripted {
 
     pub(crate) fn then(&self, act: Act) {
         *self.then.lock().unwrap() = act;
+    }
+
+    pub(crate) fn writes(&self, act: Act) {
+        *self.writes.lock().unwrap() = Some(act);
     }
 
     pub(crate) fn first(&self, acts: impl IntoIterator<Item = Act>) {
@@ -59,6 +68,15 @@ impl Scripted {
     }
 
     async fn act<T>(&self, value: T) -> Result<T> {
+        self.do_as(None, 0, value).await
+    }
+
+    async fn write<T>(&self, entries: &[Entry], value: T) -> Result<T> {
+        let act = *self.writes.lock().unwrap();
+        self.do_as(act, entries.len(), value).await
+    }
+
+    async fn do_as<T>(&self, told: Option<Act>, entries: usize, value: T) -> Result<T> {
         struct Leaves<'a>(&'a AtomicUsize);
         impl Drop for Leaves<'_> {
             fn drop(&mut self) {
@@ -69,7 +87,7 @@ impl Scripted {
         let now = self.now.fetch_add(1, SeqCst) + 1;
         self.most.fetch_max(now, SeqCst);
         let _leaves = Leaves(&self.now);
-        let act = self.script.lock().unwrap().pop_front();
+        let act = told.or_else(|| self.script.lock().unwrap().pop_front());
         let act = act.unwrap_or(*self.then.lock().unwrap());
         match act {
             Act::Answer => Ok(value),
@@ -77,6 +95,10 @@ impl Scripted {
             Act::Hang => std::future::pending().await,
             Act::Slow(time) => {
                 time::sleep(time).await;
+                Ok(value)
+            }
+            Act::PerEntry(time) => {
+                time::sleep(time * u32::try_from(entries).unwrap()).await;
                 Ok(value)
             }
             Act::FailAfter(time, kind) => {
@@ -90,10 +112,10 @@ impl Scripted {
 #[async_trait]
 impl FailureTracker for Scripted {
     async fn record(&self, entries: &[Entry], _: &[Progress]) -> Result<Vec<bool>> {
-        self.act(vec![true; entries.len()]).await
+        self.write(entries, vec![true; entries.len()]).await
     }
-    async fn import(&self, _: &[Entry], _: &[Progress]) -> Result<()> {
-        self.act(()).await
+    async fn import(&self, entries: &[Entry], _: &[Progress]) -> Result<()> {
+        self.write(entries, ()).await
     }
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {
         self.act(vec![true; changes.len()]).await

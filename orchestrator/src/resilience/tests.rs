@@ -5,7 +5,9 @@ use std::{
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio::{task::JoinSet, time};
-use tracker_api::{ErrorKind, FailureTracker, Query, Timestamp};
+use tracker_api::{
+    AttemptId, Entry, ErrorKind, FailureTracker, Outcome, Partition, Query, Timestamp, Version,
+};
 
 use super::{
     Circuit, Guarded, Settings,
@@ -324,4 +326,140 @@ async fn a_question_that_takes_long_is_no_outage() {
     store.then(DOWN);
     guarded.list(&Query::default()).await.unwrap_err();
     assert_eq!((store.calls(), guarded.state().failures), (8, 1));
+}
+
+fn entries(many: i64) -> Vec<Entry> {
+    let version = Version {
+        era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
+        outcome: Outcome::Failing,
+    };
+    let at = |offset| Partition::new("orders", 0).at(offset);
+    (0..many)
+        .map(|offset| Entry::new(at(offset), version, Timestamp(0)))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_comes_too_late_is_sent_in_halves_and_what_was_learnt_stays() {
+    // 3 000 entries at a millisecond each, and a write has a tenth of a second.
+    let store = Scripted::new(Act::PerEntry(Duration::from_millis(1)));
+    let guarded = guarded(&store, 3);
+    let entries = entries(3_000);
+    let mut calls = 0;
+    let stands = loop {
+        calls += 1;
+        match guarded.record(&entries, &[]).await {
+            Ok(stands) => break stands,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout),
+        }
+        assert!(calls < 3, "2 000, 1 000, 500; 250, 125, 62: taken");
+    };
+    assert_eq!(stands.len(), 3_000);
+    assert_eq!(guarded.state().circuit, Circuit::Closed);
+    assert!(!guarded.state().is_degraded());
+    let (before, begun) = (store.calls(), time::Instant::now());
+    guarded.import(&entries, &[]).await.unwrap();
+    assert_eq!(
+        store.calls() - before,
+        3_000_usize.div_ceil(62),
+        "none came too late"
+    );
+    assert_eq!(begun.elapsed(), Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slices_grow_again_when_the_store_is_quick_again() {
+    let store = Scripted::new(Act::PerEntry(Duration::from_millis(30)));
+    let guarded = guarded(&store, 3);
+    let entries = entries(2_000);
+    while guarded.record(&entries, &[]).await.is_err() {
+        time::sleep(Duration::from_secs(10)).await;
+    }
+    store.then(Act::PerEntry(Duration::from_micros(1)));
+    for _ in 0..3 {
+        guarded.record(&entries, &[]).await.unwrap();
+    }
+    let before = store.calls();
+    guarded.record(&entries, &[]).await.unwrap();
+    assert_eq!(store.calls() - before, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_writes_come_too_late_the_store_is_read_and_operators_decide() {
+    let store = Scripted::new(Act::Answer);
+    store.writes(Act::Hang);
+    let guarded = guarded(&store, 1);
+    let one = entries(1);
+    for _ in 0..3 {
+        // Reads between them do not make the writes well.
+        let error = guarded.record(&one, &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+        guarded.get(&[]).await.unwrap();
+    }
+    let state = guarded.state();
+    assert!(
+        matches!(state.circuit, Circuit::Open { .. }) && state.only_writes,
+        "{state}"
+    );
+    assert!(state.to_string().contains("is sent no writes until"), "{state}");
+    let calls = store.calls();
+    guarded.record(&one, &[]).await.unwrap_err();
+    guarded.import(&one, &[]).await.unwrap_err();
+    assert_eq!(store.calls(), calls, "writes are refused at once");
+    guarded.list(&Query::default()).await.unwrap();
+    guarded.progress().await.unwrap();
+    guarded.resolve(&[]).await.unwrap();
+    guarded.ping().await.unwrap();
+
+    store.writes(Act::Answer);
+    time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..PROBES_TO_CLOSE {
+        guarded.record(&one, &[]).await.unwrap();
+    }
+    assert!(!guarded.state().is_degraded());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_write_at_all_is_left_alone_however_many_entries_a_write_has() {
+    let store = Scripted::new(Act::Answer);
+    store.writes(Act::Hang);
+    let guarded = guarded(&store, 3);
+    let (entries, begun) = (entries(2_000), time::Instant::now());
+    for _ in 0..3 {
+        guarded.record(&entries, &[]).await.unwrap_err();
+    }
+    assert!(matches!(guarded.state().circuit, Circuit::Open { .. }));
+    assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_is_no_outage_degrades_until_a_call_of_its_kind_succeeds() {
+    let store = Scripted::new(Act::Answer);
+    let guarded = guarded(&store, 3);
+    for kind in [ErrorKind::Config, ErrorKind::Corrupt] {
+        store.first([Act::Fail(kind)]);
+        guarded.progress().await.unwrap_err();
+        let state = guarded.state();
+        assert!(state.is_degraded() && !state.is_away(), "{state:?}");
+        let text = state.to_string();
+        assert!(
+            text.contains("`progress` fails since 20") && text.contains("as told"),
+            "{text}"
+        );
+        guarded.ping().await.unwrap();
+        assert!(
+            guarded.state().is_degraded(),
+            "another kind of call says nothing about it"
+        );
+        guarded.progress().await.unwrap();
+        assert!(!guarded.state().is_degraded());
+    }
+    store.first([Act::Fail(ErrorKind::Refused)]);
+    guarded.list(&Query::default()).await.unwrap_err();
+    assert!(
+        !guarded.state().is_degraded(),
+        "a value that is refused is its own fault"
+    );
 }

@@ -274,6 +274,7 @@ fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Setting
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
         dead_letter: settings.dead_letter_topic.clone(),
+        dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
         on_unreadable: settings.on_unreadable,

@@ -23,7 +23,8 @@ pub(super) async fn run(
 ) {
     time::sleep(FIRST).await;
     loop {
-        if !state.borrow().is_degraded() {
+        // A fault of its own would never be found to be over, were it waited for.
+        if !state.borrow().is_away() {
             match sweep(&keep, store, clock.now()).await {
                 Ok(0) => {}
                 Ok(gone) => tracing::info!(gone, "finished entries were older than the retention"),

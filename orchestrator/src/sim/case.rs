@@ -135,10 +135,11 @@ impl Case {
 
     pub(super) fn settings(&self, skip: BTreeSet<RecordId>) -> Settings {
         Settings {
-            group: "group".into(),
+            group: "orders".into(),
             source: source_topic(),
             target: "target".into(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
+            dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
             failure_mode: self.mode,
             initial_offset: InitialOffset::Earliest,
             on_unreadable: self.on_unreadable,

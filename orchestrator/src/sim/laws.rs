@@ -123,6 +123,7 @@ impl Laws {
         let of_the_index = [
             "I7",
             "I8",
+            "reset",
             "era",
             "era hides",
             "term",
@@ -305,6 +306,19 @@ impl Laws {
         }
     }
 
+    /// Whether an entry is the failure of an older era that a reset has jumped over. Nobody reads its record again, so what
+    /// it was before the reset is settled so.
+    fn is_passed_by_reset(&self, entry: &Entry) -> bool {
+        let (id, version) = (&entry.id, &entry.version);
+        let terms = self
+            .terms
+            .get(&id.partition)
+            .and_then(|terms| terms.keys().next_back());
+        let began = self.floors.get(&id.partition).copied().unwrap_or(0);
+        let is_older = terms.is_some_and(|(era, _)| version.era < *era);
+        version.outcome == Outcome::Failed && is_older && id.offset < began
+    }
+
     /// A process asks a store to record something.
     pub(super) fn at_write(&mut self, entries: &[Entry], progress: &[Progress], store: &MemoryTracker) {
         for entry in entries {
@@ -328,7 +342,7 @@ impl Laws {
                 Outcome::Failed => fact.is_none_or(|f| !f.failed || f.attempt != version.attempt.to_string()),
                 Outcome::Received | Outcome::Failing => false,
             };
-            if wrong {
+            if wrong && !self.is_passed_by_reset(entry) {
                 self.broken("I7", format!("{} is written; committed is {fact:?}", show(entry)));
             }
             let terms = self.terms.get(&entry.id.partition);

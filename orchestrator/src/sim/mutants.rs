@@ -190,6 +190,16 @@ fn a_record_that_is_skipped_without_a_success_is_caught() {
 }
 
 #[test]
+fn what_a_reset_has_jumped_over_and_stays_failing_is_caught() {
+    caught(Mutant::ResetLeavesFailing, &["reset"], |case| {
+        case.mode = FailureMode::Atomic;
+        case.bad = true;
+        case.resets = true;
+        case.only = Some(8);
+    });
+}
+
+#[test]
 fn an_era_below_the_one_that_the_store_knows_is_caught() {
     caught(Mutant::LowEraStays, &["I11"], |case| {
         case.bad = true;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::{FailureMode, Tracking},
     kafka::Position,
-    reconcile::reconcile,
+    reconcile::{passed_by_reset, reconcile},
     transform::SourceRecord,
 };
 
@@ -147,7 +147,8 @@ impl Run {
     async fn reconcile_one(&self, position: &Position) -> tracker_api::Result<()> {
         let process = self.sim.spawn(usize::MAX);
         let store = SimTracker::store(self.sim.clone(), process);
-        reconcile(&*store, position).await.map(|_| ())
+        reconcile(&*store, position).await?;
+        passed_by_reset(&*store, position).await.map(|_| ())
     }
 
     /// Stops everybody, reconciles, and judges.

@@ -100,13 +100,15 @@ catalogue! {
     LAST_PROGRESS: Kind::Gauge, "orch_last_progress_timestamp_seconds", "seconds", ["lane"],
         "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],
-        "Failures that a lightweight tracker did not keep";
+        "Failures that the tracker did not keep: its queue was full for too long an outage, or the store did not take them";
     TRACKER_CALLS: Kind::Counter, "orch_tracker_calls_total", "calls", ["operation", "outcome"],
         "Calls to the store by outcome; circuit_open and probe_busy were not sent";
     TRACKER_TIME: Kind::Histogram(CALLS), "orch_tracker_call_duration_seconds", "seconds", ["operation"],
         "Time of a call to the store, its retries included";
     TRACKER_RETRIES: Kind::Counter, "orch_tracker_retries_total", "calls", ["operation"],
         "Calls to the store that were sent again after an outage";
+    TRACKER_SLICE: Kind::Gauge, "orch_tracker_slice_entries", "entries", [],
+        "Entries that one write to the store carries at most: halved when one comes too late, doubled while they are quick";
     PURGED: Kind::Counter, "orch_tracker_purged_total", "entries", ["kind"],
         "Entries that the retention has deleted: succeeded, resolved, or superseded by a newer era";
     DRAINED: Kind::Counter, "orch_fallback_drained_total", "entries", [],
@@ -118,7 +120,7 @@ catalogue! {
     CIRCUIT_OPEN: Kind::Gauge, "orch_db_circuit_open", "", [],
         "1 while the store's circuit breaker is open";
     DEGRADED: Kind::Gauge, "orch_db_degraded", "", [],
-        "1 while the store does not answer or its circuit breaker is not closed";
+        "1 while the store does not answer, its circuit breaker is not closed, or it answers with errors that no waiting mends";
     BUILD_INFO: Kind::Gauge, "orch_build_info", "", ["version", "librdkafka"],
         "Always 1; the labels name the build";
 }

@@ -20,7 +20,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub use catalogue::{CATALOGUE, Kind, Metric};
 pub use lane::{Counts, LaneMetrics};
 pub(crate) use repeated::Repeated;
-pub(crate) use store::{Call, circuit, drained, fallback_holds, purged, retried};
+pub(crate) use store::{Call, circuit, drained, fallback_holds, purged, retried, slice};
 
 /// What a gauge is set to when nothing is known: it is not shown then. Sums and alerts would take a 0 for a fact.
 pub(crate) const NOT_KNOWN: f64 = f64::NAN;

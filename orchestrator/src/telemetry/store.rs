@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::catalogue::{
     CIRCUIT, CIRCUIT_OPEN, DEGRADED, DRAINED, FALLBACK_HOLDS, PURGED, TRACKER_CALLS, TRACKER_RETRIES,
-    TRACKER_TIME,
+    TRACKER_SLICE, TRACKER_TIME,
 };
 
 /// One call to the store, counted when it ends; a call whose future is dropped counts as `cancelled`.
@@ -43,6 +43,13 @@ impl Drop for Call {
 /// A call to the store is sent again.
 pub(crate) fn retried(operation: &'static str) {
     TRACKER_RETRIES.counter(&[("operation", operation)]).increment(1);
+}
+
+/// A write to the store carries at most so many entries.
+pub(crate) fn slice(entries: usize) {
+    TRACKER_SLICE
+        .gauge(&[])
+        .set(u32::try_from(entries).map_or(f64::MAX, f64::from));
 }
 
 /// So many entries of a kind were purged.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tracker_api::{MemoryTracker, Outcome, Progress, RecordId};
+use tracker_api::{MemoryTracker, Outcome, Partition, Progress, Query, RecordId};
 
 use super::{
     Laws, is_reliable,
-    reading::{Noted, held, progress, show, source_of},
+    reading::{Noted, held, listed, progress, show, source_of},
 };
 use crate::{
     config::Tracking,
@@ -57,6 +57,7 @@ impl Laws {
                     format!("{partition}: the era began at {floor}, progress says {row:?}"),
                 );
             }
+            self.check_passed_by_reset(partition, floor, noted.era, store);
             for record in records.iter().filter(|r| r.id.offset >= floor) {
                 let gap = noted.has_gap(record.id.offset)
                     || row.is_some_and(|row| row.gaps.contains(record.id.offset));
@@ -140,6 +141,26 @@ impl Laws {
         }
         if fallbacks.iter().any(is_kept) {
             self.broken("trace", format!("{id} still waits in a fallback"));
+        }
+    }
+
+    /// What a reset has jumped over while it was failing does not stand for ever.
+    fn check_passed_by_reset(&mut self, partition: &Partition, floor: i64, era: u64, store: &MemoryTracker) {
+        let query = Query {
+            partition: Some(partition.clone()),
+            offsets: Some(0..floor),
+            outcomes: vec![Outcome::Failing],
+            limit: 1_000,
+            ..Query::default()
+        };
+        for entry in listed(store, &query)
+            .iter()
+            .filter(|entry| entry.version.era < era)
+        {
+            self.broken(
+                "reset",
+                format!("{} lies below {floor}, where era {era} began", show(entry)),
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, ops::Range};
 
 use futures::FutureExt;
-use tracker_api::{Entry, FailureTracker, MemoryTracker, Progress, RecordId};
+use tracker_api::{Entry, FailureTracker, MemoryTracker, Progress, Query, RecordId};
 
 use crate::{kafka::Send, sim::world::short};
 
@@ -72,6 +72,11 @@ pub(super) fn held(tracker: &MemoryTracker, id: &RecordId) -> Option<Entry> {
         .now_or_never()?
         .ok()?
         .pop()?
+}
+
+pub(super) fn listed(tracker: &MemoryTracker, query: &Query) -> Vec<Entry> {
+    let page = tracker.list(query).now_or_never().and_then(Result::ok);
+    page.unwrap_or_default().entries
 }
 
 pub(super) fn progress(tracker: &MemoryTracker) -> Vec<Progress> {
