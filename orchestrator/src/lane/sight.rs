@@ -42,6 +42,8 @@ pub(super) struct Sight {
     still: Instant,
     /// The last stable offset while more lies behind it, and since when.
     stable: Option<(i64, Instant)>,
+    /// When brokers last said where the log begins and ends, or might first have done so.
+    known: Instant,
     unreadable: Option<Unreadable>,
 }
 
@@ -62,6 +64,7 @@ impl Sight {
             next,
             still: Instant::now(),
             stable: None,
+            known: Instant::now(),
             unreadable: None,
         }
     }
@@ -136,6 +139,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 positions.insert(partition.clone(), Onward { to: next, lost: None });
             }
             if let Some(log) = logs.get(partition) {
+                owned.sight.known = Instant::now();
+                self.stalls.end(Some(partition), Why::Kafka);
                 if takes {
                     owned.sight.unreadable = owned.sight.judge(log);
                 }
@@ -166,12 +171,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     .open_since(log)
                     .filter(|since| since.elapsed() >= OPEN)
                 {
-                    Some(_) => {
+                    Some(since) => {
                         let text = open(partition, log);
-                        self.stalls.stand(Some(partition), Why::OpenTransaction, text, at);
+                        let open = i64::try_from(since.elapsed().as_millis()).unwrap_or(0);
+                        let since = Timestamp(at.0.saturating_sub(open));
+                        self.stalls
+                            .stand(Some(partition), Why::OpenTransaction, text, since);
                     }
                     None => self.stalls.end(Some(partition), Why::OpenTransaction),
                 }
+            } else if owned.sight.known.elapsed() >= SILENT {
+                let text = format!(
+                    "no broker has said for more than {} s where the log of {partition} begins and ends: its leader is away, \
+                     or Kafka is",
+                    SILENT.as_secs()
+                );
+                self.stalls.stand(Some(partition), Why::Kafka, text, at);
             }
             if before.is_some() && owned.sight.unreadable.is_none() {
                 self.stalls.end(Some(partition), Why::Unreadable);

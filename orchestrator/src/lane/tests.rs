@@ -71,6 +71,8 @@ struct Log {
     too_large: BTreeMap<Partition, i64>,
     /// The last stable offset, if somebody's transaction is open.
     stable: BTreeMap<Partition, i64>,
+    /// Partitions of whose logs no broker speaks.
+    leaderless: BTreeSet<Partition>,
     /// How often the group got an answer to an assignment.
     answers: usize,
 }
@@ -243,7 +245,8 @@ impl Session for Member {
                 },
             )
         };
-        self.at.keys().map(of).collect()
+        let led = self.at.keys().filter(|p| !log.leaderless.contains(p));
+        led.map(of).collect()
     }
 
     async fn rewind(&mut self, at: &[Position]) -> Result<()> {

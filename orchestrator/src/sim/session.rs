@@ -13,6 +13,7 @@ use rand::Rng;
 use tokio::time::{Instant, sleep};
 use tracker_api::Partition;
 
+use self::transact::{fenced, retriable};
 use super::{
     faults::{Step, Strike},
     group::Refusal,
@@ -50,20 +51,6 @@ pub(super) struct SimSession {
     readers: BTreeMap<Partition, Reader>,
     /// Callbacks that were served and that the lane has not heard of yet.
     news: VecDeque<Membership>,
-}
-
-fn retriable(message: &str) -> Error {
-    Error {
-        kind: ErrorKind::Retriable,
-        message: message.to_owned(),
-    }
-}
-
-fn fenced(message: &str) -> Error {
-    Error {
-        kind: ErrorKind::Fenced,
-        message: message.to_owned(),
-    }
 }
 
 impl SimSession {
@@ -320,21 +307,26 @@ impl Session for SimSession {
     }
 
     fn reached(&mut self) -> Vec<(Partition, i64)> {
-        let position = |(p, reader): (&Partition, &Reader)| Some((p.clone(), reader.next?));
-        self.readers.iter().filter_map(position).collect()
+        let started = self.readers.iter();
+        started
+            .filter_map(|(p, reader)| Some((p.clone(), reader.next?)))
+            .collect()
     }
 
     fn logs(&mut self) -> Vec<(Partition, Log)> {
         let world = self.sim.world();
         let log = |p: &Partition| {
             let Range { start, end } = world.kafka.bounds.get(p).cloned()?;
-            let log = Log {
-                start,
-                stable: end,
-                end,
-                age: Duration::ZERO,
-            };
-            Some((p.clone(), log))
+            let (stable, age) = (end, Duration::ZERO);
+            Some((
+                p.clone(),
+                Log {
+                    start,
+                    stable,
+                    end,
+                    age,
+                },
+            ))
         };
         self.readers.keys().filter_map(log).collect()
     }

@@ -49,16 +49,17 @@ fn abort_some(producer: &BaseProducer, topic: &str, count: usize) {
     producer.abort_transaction(LONG).unwrap();
 }
 
-/// What the service says of a partition in `tracker progress`.
+/// What the service says of a partition in `tracker progress`; nothing before its socket answers.
 fn said(scene: &Scene, partition: i32) -> Value {
-    let all: Value =
-        serde_json::from_str(&scene.operate(&scene.plan, &["tracker", "progress", "-o", "json"])).unwrap();
+    let output = scene
+        .plan
+        .operate(&["tracker", "progress", "-o", "json"])
+        .unwrap();
+    let all: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let of = all
         .as_array()
-        .unwrap()
-        .iter()
-        .find(|p| p["partition"] == partition);
-    of.unwrap().clone()
+        .and_then(|all| all.iter().find(|p| p["partition"] == partition));
+    of.cloned().unwrap_or_default()
 }
 
 /// Waits until the reasons of a partition satisfy `is`.

@@ -257,3 +257,20 @@ fn a_transaction_that_stays_open_on_the_source_is_a_note() {
         assert_eq!(work.whys(), []);
     });
 }
+
+#[test]
+fn a_log_of_which_no_broker_speaks_is_a_reason_of_its_partition() {
+    paused(async {
+        let kafka = two_partitions();
+        kafka.change(|log| {
+            log.leaderless.insert(partition(1));
+        });
+        let work = Work::reading(&kafka, settings(), Duration::from_secs(20)).await;
+        assert_eq!(work.whys(), []);
+        pass(20).await;
+        assert_eq!(work.whys(), [(Some(1), Why::Kafka)]);
+        kafka.change(|log| log.leaderless.clear());
+        pass(2).await;
+        assert_eq!(work.whys(), []);
+    });
+}

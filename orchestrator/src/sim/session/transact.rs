@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tracker_api::Partition;
 
-use super::{SimSession, fenced, retriable};
+use super::SimSession;
 use crate::{
     kafka::{Aborted, Attempt, Committed, Error, ErrorKind, Membership},
     sim::{
@@ -13,6 +13,20 @@ use crate::{
         kafka::Fault,
     },
 };
+
+pub(super) fn retriable(message: &str) -> Error {
+    Error {
+        kind: ErrorKind::Retriable,
+        message: message.to_owned(),
+    }
+}
+
+pub(super) fn fenced(message: &str) -> Error {
+    Error {
+        kind: ErrorKind::Fenced,
+        message: message.to_owned(),
+    }
+}
 
 impl SimSession {
     /// Aborts, and recycles as after every abort.
