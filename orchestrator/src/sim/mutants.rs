@@ -213,7 +213,7 @@ fn an_era_below_the_one_that_the_store_knows_is_caught() {
 
 #[test]
 fn one_pending_offset_that_keeps_all_partitions_waiting_is_caught() {
-    caught(Mutant::PendingBlocksAll, &["pending"], |case| {
+    caught(Mutant::PendingBlocksAll, &["pending", "reason"], |case| {
         case.partitions = 4;
         case.hangs = true;
         case.rate = 0.01;
