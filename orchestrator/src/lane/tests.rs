@@ -179,7 +179,7 @@ impl Member {
             polled.records.extend(new.filter(|r| r.id.offset < most).cloned());
             *at += polled.records.len() - before;
             if *at >= log.records[partition].len() {
-                *at = bounds.end as usize;
+                *at = usize::try_from(bounds.end).unwrap();
             }
         }
         polled

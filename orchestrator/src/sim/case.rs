@@ -103,7 +103,7 @@ impl Case {
                 0.0
             },
             storms: is_troubled && rng.random_bool(0.6),
-            hangs: seed % 3 == 0,
+            hangs: seed.is_multiple_of(3),
             resets: rng.random_bool(0.3),
             span: Duration::from_secs(rng.random_range(5..40)),
             batch: *[2, 5, 20, 500].choose(&mut rng).unwrap_or(&20),
