@@ -18,10 +18,12 @@ mod observer;
 mod outputs;
 mod pace;
 mod partition;
+mod pending;
 pub(crate) mod pool;
 mod refused;
 mod said;
 mod settings;
+mod sight;
 pub(crate) mod stalls;
 mod topic;
 
@@ -35,6 +37,7 @@ use self::{
     assign::Waiting,
     pace::Pace,
     partition::{Owned, State},
+    pending::Pending,
     pool::Pool,
     said::Said,
     stalls::{Stalls, Why},
@@ -137,6 +140,14 @@ pub(crate) struct Lane<S, T> {
     said: Said,
     stalls: Stalls,
     letters: letters::Letters,
+    /// Partitions of `assigned` whose committed offset is pending.
+    pending: BTreeMap<Partition, Pending>,
+    /// When positions without a record were last committed.
+    tidied: Instant,
+    /// When C(p) of what cannot be read on was last read.
+    read_again: Instant,
+    /// What the client last said was wrong.
+    fault: Option<(Instant, String)>,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -194,6 +205,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
             judged: false,
             pace,
             said: Said::default(),
+            pending: BTreeMap::new(),
+            tidied: now,
+            read_again: now,
+            fault: None,
             delay,
         }
     }
@@ -395,6 +410,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if !blocked.is_empty() {
                 self.recorder.ask(blocked);
             }
+            self.look_at_logs().await?;
         }
         if now.duration_since(self.settled) >= SETTLE {
             self.settled = now;

@@ -59,6 +59,10 @@ pub(crate) enum Mutant {
     TopicIdIgnored,
     /// The store keeps every gap that a partition's row ever had.
     GapsOnlyGrow,
+    /// A partition whose committed offset is pending keeps the others, and the group, waiting.
+    PendingBlocksAll,
+    /// The position is committed although records before it are still to be done.
+    PositionOverWork,
 }
 
 /// Whether the loop is to be wrong in this way.

@@ -118,6 +118,21 @@ pub fn delete_group(bootstrap: &str, group: &str, patience: Duration) -> Result<
     Ok(())
 }
 
+/// Deletes what a partition of a topic holds, read or not.
+pub fn delete_records(bootstrap: &str, topic: &str, partition: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, partition, Offset::End)?;
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let answers = wait(admin.delete_records(&all, &options))??;
+    for element in answers.elements() {
+        element
+            .error()
+            .map_err(|error| format!("{topic}:{partition} could not be emptied: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Sets a group's offsets in `partitions` partitions of a topic to `offset`, as `kafka-consumer-groups --reset-offsets` does:
 /// with no metadata. Waits until the last member is gone, as the broker refuses it before.
 pub fn reset_offsets(bootstrap: &str, group: &str, topic: &str, partitions: i32, offset: i64) -> Result<()> {

@@ -28,6 +28,8 @@ mod identity;
 mod late;
 #[path = "end_to_end/outages.rs"]
 mod outages;
+#[path = "end_to_end/reading.rs"]
+mod reading;
 #[path = "end_to_end/reset.rs"]
 mod reset;
 #[path = "end_to_end/scene.rs"]

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     units::{Keep, Millis, Size, Span},
     words::{
-        DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload,
-        Tracking,
+        DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+        StorePayload, Tracking,
     },
 };
 
@@ -82,6 +82,9 @@ pub(crate) struct Written {
     pub(crate) store_payload_on_failure_only: bool,
     /// Where a group begins that has committed nothing.
     pub(crate) initial_offset: InitialOffset,
+    /// What a partition does whose log begins behind what is to be read next. `wait`: it waits for a person, and says what
+    /// to type. `skip-to-log-start`: it goes on where the log begins; what is lost is a gap, counted and said.
+    pub(crate) on_unreadable: OnUnreadable,
     /// Records to pass over: `topic:partition:offset`.
     pub(crate) skip: Vec<String>,
     /// How long a stop may take before it is cut short; 1s to 10m.
@@ -188,6 +191,7 @@ impl Default for Written {
             store_payload: StorePayload::default(),
             store_payload_on_failure_only: true,
             initial_offset: InitialOffset::default(),
+            on_unreadable: OnUnreadable::default(),
             skip: Vec::new(),
             shutdown_timeout: Span::millis(25_000),
             instance: None,

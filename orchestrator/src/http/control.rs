@@ -24,7 +24,7 @@ use super::{
 };
 use crate::operate::{
     About, Ask, Error, Exported, Grouped, Kind, Listing, Many, Operations, Position, ProgressLine, Purge,
-    Reconciled, Resolve, Settled, Shown, Verb,
+    Reconciled, Resolve, Settled, Shown, Standing, Verb,
 };
 
 /// The socket's name in the data directory.
@@ -131,6 +131,7 @@ fn router(served: Served) -> Router {
         .route("/v1/export", get(export))
         .route("/v1/export/progress", get(raw_progress))
         .route("/v1/progress", get(progress))
+        .route("/v1/stalls", get(stalls))
         .route("/v1/reconcile", post(reconcile))
         .layer(middleware::from_fn(short))
         .with_state(served)
@@ -277,6 +278,10 @@ async fn raw_progress(State(served): State<Served>) -> Answer<Vec<ProgressLine>>
 
 async fn progress(State(served): State<Served>) -> Answer<Vec<Position>> {
     Ok(Json(served.operations.progress().await?))
+}
+
+async fn stalls(State(served): State<Served>) -> Json<Standing> {
+    Json(Standing::of(served.health.standing()))
 }
 
 async fn reconcile(State(served): State<Served>) -> Answer<Vec<Reconciled>> {

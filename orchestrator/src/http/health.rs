@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
+use tracker_api::Partition;
 
 use crate::{lane::stalls::Stall, resilience, telemetry};
 
@@ -60,6 +61,7 @@ struct Lane {
     reason: Mutex<Option<String>>,
     refused: Mutex<Option<String>>,
     stalls: Mutex<Vec<Stall>>,
+    lag: Mutex<Vec<(Partition, Option<i64>)>>,
 }
 
 const NOT_JOINED: usize = usize::MAX;
@@ -74,6 +76,7 @@ impl Health {
             reason: Mutex::default(),
             refused: Mutex::default(),
             stalls: Mutex::default(),
+            lag: Mutex::default(),
         };
         Self(Arc::new(Inner {
             born: Instant::now(),
@@ -137,6 +140,21 @@ impl Health {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.stalls) = stalls;
         }
+    }
+
+    /// The lag of all partitions that lane `lane` reads; none where it is not known.
+    pub(crate) fn lag(&self, lane: usize, lag: Vec<(Partition, Option<i64>)>) {
+        if let Some(lane) = self.0.lanes.get(lane) {
+            *lock(&lane.lag) = lag;
+        }
+    }
+
+    /// What each lane does not move, and the lag of what it reads.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = (Vec<Stall>, Vec<(Partition, Option<i64>)>)> {
+        self.0
+            .lanes
+            .iter()
+            .map(|lane| (lock(&lane.stalls).clone(), lock(&lane.lag).clone()))
     }
 
     /// Where the state of the store is to be read. The first call counts.

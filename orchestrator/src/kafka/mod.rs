@@ -112,9 +112,22 @@ impl Topic {
     reason = "a lane is one thread: its futures need not be Send"
 )]
 pub trait Positions {
-    /// C(p) of each partition, read with `isolation.level=read_committed`: while a transaction is pending the answer is
-    /// a `Retriable` error, never an old offset. In the order asked.
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>>;
+    /// C(p) of each partition, read with `isolation.level=read_committed`, in the order asked; none where an offset is
+    /// pending in a transaction of somebody: never an old offset.
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>>;
+
+    /// C(p) of all partitions, in the order asked. `Retriable` while an offset of any is pending.
+    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+        let positions = self.positions(of).await?;
+        let pending = of.iter().zip(&positions).find(|(_, position)| position.is_none());
+        if let Some((partition, _)) = pending {
+            return Err(Error {
+                kind: ErrorKind::Retriable,
+                message: format!("an offset of {partition} is pending in a transaction that is still open"),
+            });
+        }
+        Ok(positions.into_iter().flatten().collect())
+    }
 
     /// Which topic has this name now. An error says nothing about it: it is not there at the moment, or nobody answers.
     async fn topic(&mut self, name: &str) -> Result<Topic>;
@@ -124,6 +137,19 @@ pub trait Positions {
 
     /// The first offset of each partition's log and the one behind its last.
     async fn bounds(&mut self, of: &[Partition]) -> Result<Vec<std::ops::Range<i64>>>;
+}
+
+/// What the brokers say of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its first offset.
+    pub start: i64,
+    /// The last stable offset: what is at or behind it waits for somebody's open transaction, and cannot be read yet.
+    pub stable: i64,
+    /// Behind its last record.
+    pub end: i64,
+    /// How long ago the brokers were asked.
+    pub age: Duration,
 }
 
 /// What a poll brought: first the records, then what happened to the membership after them.
@@ -289,6 +315,14 @@ pub trait Session: Positions {
 
     /// Pauses (`on`) or resumes partitions. Those that are not ours are passed over.
     async fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()>;
+
+    /// How far started partitions were read: what lies below was handed out by [`poll`](Self::poll), or is nothing to be
+    /// read, as markers and aborted records are. Partitions of which that is not known are left out. Asks nobody.
+    fn reached(&mut self) -> Vec<(Partition, i64)>;
+
+    /// What the brokers said of the logs of started partitions, some seconds ago at most; those of which nothing is known
+    /// are left out. Waits for nobody.
+    fn logs(&mut self) -> Vec<(Partition, Log)>;
 
     /// Serves callbacks, takes the group's metadata, begins, sends, waits for every acknowledgement, sends the offsets and
     /// notes, commits. Recycles the producer when it must, before it returns.

@@ -10,9 +10,9 @@ use std::{
 use tracker_api::Partition;
 
 use super::{
-    Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Polled, Position, Positions,
-    Result, Session, Settings, Settled, Stats, Topic, consumer::Consumer, lane_producer::LaneProducer,
-    limits::Limits, native, reader, transact,
+    Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Log, Polled, Position,
+    Positions, Result, Session, Settings, Settled, Stats, Topic, consumer::Consumer,
+    lane_producer::LaneProducer, limits::Limits, native, reader, transact,
 };
 
 /// The oldest librdkafka whose transactions lose nothing that we know of.
@@ -70,6 +70,8 @@ impl KafkaSession {
         let mut producer = LaneProducer::new(settings, lane, customizer, stats.clone())?;
         let slow = producer.backoff().mul_f64(0.8);
         producer.ready_within(PATIENCE)?;
+        // What a session before this one knew.
+        stats.lags(Vec::new());
         let consumer = Consumer::subscribe(&wanted, &settings.source_topic, settings.max_poll_bytes)?;
         Ok(Self {
             consumer,
@@ -83,14 +85,23 @@ impl KafkaSession {
         })
     }
 
-    /// Offsets between C(p) and the end of each started partition, as the last fetch told it. Asks nobody.
-    pub fn lag(&self) -> Vec<(Partition, i64)> {
+    /// Offsets between C(p) and the last stable offset of each started partition; none where no broker said lately where
+    /// that is. Asks nobody.
+    pub fn lag(&self) -> Vec<(Partition, Option<i64>)> {
+        let stable: BTreeMap<&Partition, i64> = self
+            .consumer
+            .logs()
+            .map(|(partition, log)| (partition, log.stable))
+            .collect();
         self.consumer
             .started()
-            .filter_map(|partition| {
-                let end = native::watermark(self.consumer.client(), &partition.topic, partition.number)?;
-                let position = self.positions.get(partition)?;
-                Some((partition.clone(), (end - position).max(0)))
+            .map(|partition| {
+                let position = self.positions.get(partition);
+                let lag = stable
+                    .get(partition)
+                    .zip(position)
+                    .map(|(stable, at)| (stable - at).max(0));
+                (partition.clone(), lag)
             })
             .collect()
     }
@@ -112,8 +123,8 @@ fn check_version() -> Result<()> {
 }
 
 impl Positions for KafkaSession {
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
-        reader::committed(self.consumer.base(), of)
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
+        self.consumer.positions(of)
     }
 
     async fn topic(&mut self, name: &str) -> Result<Topic> {
@@ -134,6 +145,7 @@ impl Session for KafkaSession {
         let polled = self.consumer.poll(max, wait)?;
         self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
+        self.consumer.look();
         if self.lagged.elapsed() >= LAG {
             self.lagged = Instant::now();
             self.stats.lags(self.lag());
@@ -157,6 +169,17 @@ impl Session for KafkaSession {
 
     async fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()> {
         self.consumer.hold(partitions, on)
+    }
+
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        self.consumer.reached()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, Log)> {
+        self.consumer
+            .logs()
+            .map(|(partition, log)| (partition.clone(), log))
+            .collect()
     }
 
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {

@@ -451,23 +451,31 @@ async fn no_record_is_lost_or_repeated_by_a_transaction_a_pause_or_a_rewind() {
 }
 
 #[tokio::test]
-async fn an_offset_that_is_not_in_the_log_is_refused_by_name() {
+async fn an_offset_that_is_not_in_the_log_is_told_with_the_logs_bounds_and_the_partition_is_read_again_after_a_rewind()
+ {
     let mut lane = lane(|_| {}).await;
     feed(&lane, 3);
     lane.session.rewind(&[at(1_000)]).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut told = false;
+    while !told || lane.session.logs().is_empty() {
         let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
         assert!(polled.records.iter().all(|r| r.id.offset < 3));
-        if let Some(error) = polled.errors.iter().find(|e| e.kind == ErrorKind::Refused) {
-            assert!(
-                error.message.contains("in:0 at offset 1000, its log holds 0..3"),
-                "{error}"
-            );
-            return;
-        }
+        told |= polled.errors.iter().any(|e| e.kind == ErrorKind::Refused);
         assert!(Instant::now() < deadline, "nobody was told");
     }
+    let (partition, log) = lane.session.logs().remove(0);
+    assert_eq!((partition, log.start, log.end), (Partition::new("in", 0), 0, 3));
+    assert!(lane.session.reached().is_empty(), "nothing was handed out since");
+    lane.session.rewind(&[at(1)]).await.unwrap();
+    let mut offsets = Vec::new();
+    while offsets.len() < 2 {
+        let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
+        offsets.extend(polled.records.iter().map(|r| r.id.offset));
+        assert!(Instant::now() < deadline, "it is not read again: {offsets:?}");
+    }
+    assert_eq!(offsets, [1, 2]);
+    assert_eq!(lane.session.reached(), [(Partition::new("in", 0), 3)]);
 }
 
 #[tokio::test]
@@ -624,4 +632,21 @@ async fn a_poll_stops_at_batch_bytes() {
         assert!(polled.records.len() <= 3, "{} KB at once", polled.records.len());
         left -= polled.records.len();
     }
+}
+
+#[tokio::test]
+async fn the_brokers_are_asked_about_the_logs_without_a_wait_and_lag_is_none_before_they_answered() {
+    let mut lane = lane(|_| {}).await;
+    let partition = Partition::new("in", 0);
+    assert_eq!(lane.session.lag(), [(partition.clone(), None)]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while lane.session.logs().is_empty() {
+        lane.session.poll(10, Duration::from_millis(20)).await.unwrap();
+        assert!(Instant::now() < deadline, "nobody answered");
+    }
+    let [(of, log)] = &lane.session.logs()[..] else {
+        panic!("one partition is read");
+    };
+    assert_eq!((of, log.start, log.stable, log.end), (&partition, 0, 0, 0));
+    assert_eq!(lane.session.lag(), [(partition, Some(0))]);
 }

@@ -6,10 +6,9 @@ use rdkafka::{Offset, TopicPartitionList, types::RDKafkaErrorCode as Code};
 use tracker_api::Partition;
 
 use super::{
-    Aborted, Attempt, Committed, Error, ErrorKind, Recycle, Refused, Result, Settled,
+    Aborted, Attempt, Committed, Error, ErrorKind, Position, Recycle, Refused, Result, Settled,
     blame::{self, Answer, Blame},
     native::{Acks, GroupMetadata, Producer},
-    reader,
     session::KafkaSession,
     verdict::{self, TxnError, Verdict},
 };
@@ -375,8 +374,15 @@ pub(super) fn settle(session: &mut KafkaSession, attempt: &Attempt) -> Result<Se
     // The one that left us in doubt was dropped then: this one ends its transaction.
     session.producer.ready()?;
     let of: Vec<Partition> = attempt.advance.iter().map(|a| a.partition.clone()).collect();
-    let found = reader::committed(session.consumer.base(), &of)?;
+    let found: Vec<Position> = session.consumer.positions(&of)?.into_iter().flatten().collect();
     Ok(match note::read_outcome(attempt, &found) {
+        // One partition is enough to tell whose it is; that others took over, only all of them tell.
+        Reading::TakenOver if found.len() < of.len() => {
+            return Err(Error {
+                kind: ErrorKind::Retriable,
+                message: "an offset of its partitions is pending in a transaction of somebody else".into(),
+            });
+        }
         Reading::Committed => {
             session.stats.committed();
             remember(session, attempt);

@@ -57,6 +57,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             return Ok(());
         }
         self.terms_after = now + AGAIN;
+        // At once, with nothing: whatever a partition waits for, the group does not wait with it.
+        if self.unanswered && !mutant::active(Mutant::PendingBlocksAll) {
+            self.session.start(&[]).await?;
+            self.unanswered = false;
+        }
         let waits = |waiting: &Waiting| waiting.until > now;
         let is_due = |partition: &&Partition| !self.waiting.get(*partition).is_some_and(waits);
         if !self.unanswered && !self.assigned.keys().any(|partition| is_due(&partition)) {
@@ -64,7 +69,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         let partitions: Vec<Partition> = self.assigned.keys().filter(is_due).cloned().collect();
         self.look_at_topic().await;
-        let positions = match self.session.committed(&partitions).await {
+        let positions = match self.session.positions(&partitions).await {
             Ok(positions) => positions,
             Err(error) if error.kind == ErrorKind::Retriable => {
                 let text = format!("waiting for the group's committed offsets: {error}");
@@ -74,7 +79,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Err(error) => return Err(error.into()),
         };
         self.stalls.end(None, Why::Kafka);
-        let evidence = if positions.iter().any(|position| position.offset.is_none()) {
+        let evidence = if positions
+            .iter()
+            .flatten()
+            .any(|position| position.offset.is_none())
+        {
             match self.evidence().await {
                 Ok(evidence) => evidence,
                 Err(Error::Kafka(error)) if error.kind == ErrorKind::Retriable => {
@@ -86,8 +95,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Err((Why::Start, String::new()))
         };
         let mut terms = Vec::with_capacity(positions.len());
-        for position in positions {
-            let partition = position.partition.clone();
+        for (partition, position) in partitions.into_iter().zip(positions) {
+            let Some(position) = position else {
+                if mutant::active(Mutant::PendingBlocksAll) {
+                    return Ok(());
+                }
+                self.stand_pending(&partition).await;
+                continue;
+            };
+            self.pending.remove(&partition);
+            self.stalls.end(Some(&partition), Why::Pending);
+            self.stalls.end(Some(&partition), Why::Kafka);
             match self.term(position, &evidence).await {
                 Ok(Some(term)) => terms.push(term),
                 Ok(None) => {}
@@ -97,6 +115,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if terms.is_empty()
+            && !self.assigned.is_empty()
+            && let Some(wait) = self.pending_wait()
+        {
+            self.terms_after = Instant::now() + wait;
         }
         let void = self.ids.next(&*self.clock);
         let id = self.ids.next(&*self.clock);

@@ -205,6 +205,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             passing: Vec::new(),
             held: Held::Store,
             load: Load::default(),
+            onward: BTreeMap::new(),
         };
         let mut stopped = Vec::new();
         for partition in ready {

@@ -1,6 +1,6 @@
 //! An attempt: what it sends, how it ends, and what its commit makes true.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use tokio::time::Instant;
 use tracker_api::{AttemptId, Entry, Gaps, Outcome, Partition, Timestamp};
@@ -14,7 +14,7 @@ use super::{
     stalls::Why,
 };
 use crate::{
-    kafka::{Aborted, Attempt, Committed, Send, Session},
+    kafka::{Aborted, Advance, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
     note::MOST_GAPS,
     recorder::{Done, Held},
@@ -35,6 +35,16 @@ pub(super) struct Plan {
     pub(super) held: Held,
     /// What it sends.
     pub(super) load: Load,
+    /// Where partitions go on without a record, behind what `counts` says of them: nothing.
+    pub(super) onward: BTreeMap<Partition, Onward>,
+}
+
+/// A partition goes on without a record.
+#[derive(Debug)]
+pub(super) struct Onward {
+    pub(super) to: i64,
+    /// Offsets that nobody can read any more; otherwise nothing lay there to be read.
+    pub(super) lost: Option<Range<i64>>,
 }
 
 impl<S: Session, T: Transform> Lane<S, T> {
@@ -144,7 +154,16 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 sources.resize(sends.len(), (partition.clone(), place));
             }
             let passed = passed && self.recorder.is_reliable();
-            advance.push(owned.advance(partition, plan.id, *count, passed, &gaps));
+            let onward = plan.onward.get(partition);
+            onward
+                .and_then(|onward| onward.lost.clone())
+                .into_iter()
+                .for_each(|lost| gaps.add(lost));
+            let step = owned.advance(partition, plan.id, *count, passed, &gaps);
+            advance.push(Advance {
+                next: onward.map_or(step.next, |onward| onward.to),
+                ..step
+            });
             all_gaps.insert(partition.clone(), gaps);
         }
         (
@@ -217,6 +236,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             owned.failed += passed;
             owned.succeeded += count as u64 - passed;
             owned.committed = advance.next;
+            owned.received = owned.received.max(advance.next);
             owned.note.clone_from(&advance.note);
             if let Some(opened) = gaps.get(&advance.partition) {
                 opened.iter().for_each(|gap| owned.gaps.add(gap.clone()));

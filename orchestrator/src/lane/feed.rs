@@ -129,6 +129,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         for error in &polled.errors {
             tracing::warn!(%error, "Kafka reports a fault");
             self.suspicious |= error.kind == ErrorKind::Refused;
+            self.fault = Some((Instant::now(), error.message.clone()));
         }
         let buffer = Arc::new(polled.records);
         for (index, record) in buffer.iter().enumerate() {
@@ -173,6 +174,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.assigned.remove(partition);
         self.waiting.remove(partition);
         self.told.remove(partition);
+        self.pending.remove(partition);
         self.stalls.moved(partition);
     }
 

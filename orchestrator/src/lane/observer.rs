@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use tracker_api::RecordId;
+use tracker_api::{Partition, RecordId};
 
 use super::stalls::Stall;
 use crate::telemetry::Counts;
@@ -27,4 +27,6 @@ pub(crate) trait Observer: fmt::Debug + Send + Sync {
     fn blocked(&self, records: &[RecordId]);
     /// Failures that `lightweight` tracking dropped, since the start.
     fn lost(&self, failures: u64);
+    /// So many offsets of a partition were deleted before they were read, and are passed over.
+    fn offsets_lost(&self, partition: &Partition, offsets: u64);
 }

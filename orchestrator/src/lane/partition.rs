@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
 
-use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef};
+use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef, sight::Sight};
 use crate::{
     kafka::{Advance, Position},
     mutant::{self, Mutant},
@@ -136,6 +136,8 @@ pub(super) struct Owned {
     /// The store did not say what has succeeded: it is asked again then.
     pub(super) rests_until: Option<Instant>,
     pub(super) recovery: Option<AbortHandle>,
+    /// What was seen of its log.
+    pub(super) sight: Sight,
 }
 
 impl Drop for Owned {
@@ -174,6 +176,7 @@ impl Owned {
             fresh: false,
             rests_until: None,
             recovery: None,
+            sight: Sight::new(committed),
         }
     }
 

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tracker_api::RecordId;
 
-use crate::config::{DeadLetterHeaders, FailureMode, InitialOffset};
+use crate::config::{DeadLetterHeaders, FailureMode, InitialOffset, OnUnreadable};
 
 /// What a lane was told by the configuration.
 #[derive(Clone, Debug)]
@@ -18,6 +18,9 @@ pub(crate) struct Settings {
     pub(crate) dead_letter_headers: DeadLetterHeaders,
     pub(crate) failure_mode: FailureMode,
     pub(crate) initial_offset: InitialOffset,
+    pub(crate) on_unreadable: OnUnreadable,
+    /// A transaction that has been open for so long is none of ours: ours end with their timeout.
+    pub(crate) hanging_after: Duration,
     /// Tries of a record before it is passed over; from 1. Atomic knows no last one.
     pub(crate) max_attempts: u32,
     pub(crate) backoff: Backoff,

@@ -1,6 +1,8 @@
 //! The lane against a session that never fails, so that each rule can be read by itself. What happens under faults is the
 //! simulation's.
 
+mod reading;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -20,7 +22,7 @@ use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
     begun::Begun,
     clock::SystemClock,
-    config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
+    config::{FailureMode, InitialOffset, OnStoreFailure, OnUnreadable, StorePayload, Tracking},
     kafka::{Membership, Polled, Position, Positions, Refused, Result, Topic, What},
     note::Note,
     recorder,
@@ -42,6 +44,8 @@ pub(crate) fn settings() -> Settings {
         dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
         failure_mode: FailureMode::Atomic,
         initial_offset: InitialOffset::Earliest,
+        on_unreadable: OnUnreadable::Wait,
+        hanging_after: Duration::from_secs(30),
         max_attempts: 3,
         backoff: Backoff {
             first: Duration::from_millis(200),
@@ -74,6 +78,28 @@ struct Log {
     slow: Option<usize>,
     /// Attempts that came to nothing.
     aborts: usize,
+    /// Partitions with a pending offset.
+    pending: BTreeSet<Partition>,
+    /// Offsets behind the last record at which markers stand.
+    markers: BTreeMap<Partition, i64>,
+    /// The first offset of a log, if it is not 0.
+    starts: BTreeMap<Partition, i64>,
+    /// Records that a client cannot take from here on.
+    too_large: BTreeMap<Partition, i64>,
+    /// The last stable offset, if somebody's transaction is open.
+    stable: BTreeMap<Partition, i64>,
+    /// Partitions of whose logs no broker speaks.
+    leaderless: BTreeSet<Partition>,
+    /// How often the group got an answer to an assignment.
+    answers: usize,
+}
+
+impl Log {
+    fn bounds(&self, partition: &Partition) -> std::ops::Range<i64> {
+        let start = self.starts.get(partition).copied().unwrap_or(0);
+        let markers = self.markers.get(partition).copied().unwrap_or(0);
+        start..self.records[partition].len() as i64 + markers
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -165,26 +191,35 @@ impl Member {
             return polled;
         }
         for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
+            let bounds = log.bounds(partition);
+            let most = log.too_large.get(partition).copied().unwrap_or(i64::MAX);
+            if (*at as i64) < bounds.start || *at as i64 > bounds.end {
+                continue;
+            }
             let room = max - polled.records.len();
-            let new = log.records[partition].iter().skip(*at).take(room).cloned();
+            let new = log.records[partition].iter().skip(*at).take(room);
             let before = polled.records.len();
-            polled.records.extend(new);
+            polled.records.extend(new.filter(|r| r.id.offset < most).cloned());
             *at += polled.records.len() - before;
+            if *at >= log.records[partition].len() {
+                *at = usize::try_from(bounds.end).unwrap();
+            }
         }
         polled
     }
 }
 
 impl Positions for Member {
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
         let log = self.kafka.0.lock().unwrap();
         let position = |p: &Partition| {
             let held = log.committed.get(p);
-            Position {
+            let position = Position {
                 partition: p.clone(),
                 offset: held.map(|h| h.0),
                 note: held.map(|h| h.1.clone()),
-            }
+            };
+            (!log.pending.contains(p)).then_some(position)
         };
         Ok(of.iter().map(position).collect())
     }
@@ -203,7 +238,7 @@ impl Positions for Member {
 
     async fn bounds(&mut self, of: &[Partition]) -> Result<Vec<std::ops::Range<i64>>> {
         let log = self.kafka.0.lock().unwrap();
-        Ok(of.iter().map(|p| 0..log.records[p].len() as i64).collect())
+        Ok(of.iter().map(|p| log.bounds(p)).collect())
     }
 }
 
@@ -217,7 +252,32 @@ impl Session for Member {
     }
 
     async fn start(&mut self, at: &[Position]) -> Result<()> {
+        self.kafka.0.lock().unwrap().answers += 1;
         self.rewind(at).await
+    }
+
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        self.at.iter().map(|(p, at)| (p.clone(), *at as i64)).collect()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, kafka::Log)> {
+        let log = self.kafka.0.lock().unwrap();
+        let of = |p: &Partition| {
+            let std::ops::Range { start, end } = log.bounds(p);
+            let stable = log.stable.get(p).copied().unwrap_or(end);
+            let age = Duration::ZERO;
+            (
+                p.clone(),
+                kafka::Log {
+                    start,
+                    stable,
+                    end,
+                    age,
+                },
+            )
+        };
+        let led = self.at.keys().filter(|p| !log.leaderless.contains(p));
+        led.map(of).collect()
     }
 
     async fn rewind(&mut self, at: &[Position]) -> Result<()> {
@@ -323,6 +383,7 @@ pub(super) struct Seen {
     counts: Mutex<Counts>,
     stalls: Mutex<Vec<Stall>>,
     behind: AtomicUsize,
+    offsets_lost: Mutex<u64>,
 }
 
 impl Seen {
@@ -358,6 +419,9 @@ impl Observer for Seen {
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
+    fn offsets_lost(&self, _: &Partition, offsets: u64) {
+        *self.offsets_lost.lock().unwrap() += offsets;
+    }
 }
 
 /// A lane at work on a [`Kafka`].

@@ -22,6 +22,7 @@ use super::{
     many::{About, Exported, Grouped},
     operations::{Operations, Reconciled},
     shown::{Position, Shown},
+    standing::Standing,
 };
 use crate::http::SOCKET;
 
@@ -151,6 +152,14 @@ impl Access {
         match self {
             Self::Service(client) => client.get("/v1/progress").await,
             Self::Store(operations, _) => operations.progress().await,
+        }
+    }
+
+    /// What the running service says of its lanes; nothing where none runs.
+    pub(super) async fn standing(&self) -> Result<Standing> {
+        match self {
+            Self::Service(client) => client.get("/v1/stalls").await,
+            Self::Store(..) => Ok(Standing::default()),
         }
     }
 

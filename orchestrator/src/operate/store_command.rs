@@ -27,7 +27,8 @@ pub enum TrackerCommand {
     /// Settle what a crash left in doubt, by reading Kafka.
     #[command(after_help = "Examples:\n  tracker reconcile\n  tracker reconcile -o json")]
     Reconcile(Plain),
-    /// Show how far each partition has come, as far as the store knows.
+    /// Show how far each partition has come, as far as the store knows; and of a running service, how far it is behind
+    /// and why it does not move.
     #[command(after_help = "Examples:\n  tracker progress\n  tracker progress -o ndjson")]
     Progress(Plain),
     /// Show whether the store answers, what it cannot promise, and how much it was told.
@@ -117,16 +118,25 @@ impl TrackerCommand {
                 Ok(done) => print_all(out, plain.output, &done, |_| table::reconciled(&done)),
                 Err(error) => Err(error),
             },
-            Self::Progress(plain) => match access.progress().await {
-                Ok(positions) => {
-                    left_out(access, err).await;
-                    match positions.is_empty() {
-                        true => Err(Error::new(Kind::NotFound, "the store knows of no partition yet")),
-                        false => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
-                    }
+            Self::Progress(plain) => {
+                let progress = access.progress().await;
+                let mut positions = progress.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+                // Also when the store does not answer: what does not move may be waiting for it.
+                let standing = access.standing().await.unwrap_or_default();
+                for stall in standing.told(&mut positions) {
+                    let _ = writeln!(err, "{}", table::stalled(&stall));
                 }
-                Err(error) => Err(error),
-            },
+                if progress.is_ok() {
+                    left_out(access, err).await;
+                }
+                match progress {
+                    Ok(_) if positions.is_empty() => {
+                        Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+                    }
+                    Ok(_) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
+                    Err(error) => Err(error),
+                }
+            }
             Self::Info(plain) => match access.about().await {
                 Ok(about) => {
                     let away = about.answers.is_err();

@@ -9,6 +9,7 @@ use super::{
     many::{About, Grouped},
     operations::Reconciled,
     shown::{Bytes, Payload, Position, Shown},
+    standing::Stalled,
 };
 
 /// Text for a terminal or a log: whatever could move the cursor, forge a line or turn the reading direction is spelt
@@ -195,6 +196,8 @@ pub(super) fn progress(of: &[Position]) -> String {
         "FAILED",
         "GAPS",
         "WRITTEN",
+        "LAG",
+        "STANDS",
     ])];
     for position in of {
         rows.push(vec![
@@ -207,9 +210,41 @@ pub(super) fn progress(of: &[Position]) -> String {
             position.failed.to_string(),
             position.gaps.len().to_string(),
             time(position.at),
+            position.lag.map_or("-".into(), |lag| lag.to_string()),
+            stands(position),
         ]);
     }
-    columns(&rows)
+    let mut text = columns(&rows);
+    let mut told: Vec<&Stalled> = Vec::new();
+    for stall in of.iter().flat_map(|position| &position.stalls) {
+        if !told.contains(&stall) {
+            told.push(stall);
+        }
+    }
+    told.into_iter().for_each(|stall| {
+        text.push('\n');
+        text.push_str(&stalled(stall));
+    });
+    text
+}
+
+fn stands(position: &Position) -> String {
+    let whys: Vec<&str> = position.stalls.iter().map(|stall| &*stall.why).collect();
+    if whys.is_empty() {
+        "-".into()
+    } else {
+        whys.join(", ")
+    }
+}
+
+/// `orders:3: unreadable since 2026-11-28T07:20:11Z: …`
+pub(super) fn stalled(stall: &Stalled) -> String {
+    let of = stall
+        .partition
+        .clone()
+        .unwrap_or_else(|| format!("lane {}", stall.lane));
+    let (of, text) = (escape(&of), escape(&stall.text));
+    format!("{of}: {} since {}: {text}", stall.why, time(stall.since))
 }
 
 pub(super) fn reconciled(of: &[Reconciled]) -> String {

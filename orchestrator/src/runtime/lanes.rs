@@ -32,6 +32,9 @@ const MOST_REFUSED: Duration = Duration::from_secs(30);
 /// Threads that transforms hold and never give back, before the process ends so that it can be started anew.
 const MOST_ABANDONED: usize = 64;
 
+/// Brokers look for transactions that ran out of time every ten seconds by default, and then write their markers.
+const HANGING_MARGIN: Duration = Duration::from_secs(15);
+
 /// What all lanes share.
 pub(super) struct Shared<T> {
     pub(super) settings: Settings,
@@ -298,6 +301,8 @@ pub(super) fn lane_settings(
         dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
+        on_unreadable: settings.on_unreadable,
+        hanging_after: settings.kafka.transaction_timeout + HANGING_MARGIN,
         max_attempts: settings.retry.max_attempts,
         backoff: Backoff {
             first: settings.retry.backoff,

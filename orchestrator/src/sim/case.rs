@@ -7,7 +7,7 @@ use tracker_api::RecordId;
 
 use super::{faults::Step, kafka::source_topic, laws::Rules, schedule::TRANSACTION_TIMEOUT};
 use crate::{
-    config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
+    config::{FailureMode, InitialOffset, OnStoreFailure, OnUnreadable, StorePayload, Tracking},
     lane::{Backoff, Settings},
 };
 
@@ -22,6 +22,7 @@ pub(super) struct Case {
     /// What processes track; of more than one, each draws its own at its start.
     pub(super) tracking: Vec<Tracking>,
     pub(super) on_store_failure: OnStoreFailure,
+    pub(super) on_unreadable: OnUnreadable,
     pub(super) capture: StorePayload,
     pub(super) dead_letters: bool,
     pub(super) fallback: bool,
@@ -31,6 +32,8 @@ pub(super) struct Case {
     pub(super) store_rate: f64,
     /// Whether the store goes down now and then.
     pub(super) storms: bool,
+    /// Whether somebody's transactions hang on the group's offsets.
+    pub(super) hangs: bool,
     /// Whether an operator's tool moves offsets.
     pub(super) resets: bool,
     /// Whether Kafka forgets offsets while the group stands still, and a tool puts them back.
@@ -88,6 +91,7 @@ impl Case {
             } else {
                 OnStoreFailure::Block
             },
+            on_unreadable: OnUnreadable::Wait,
             capture: if rng.random_bool(0.3) {
                 StorePayload::Bytes
             } else {
@@ -103,6 +107,7 @@ impl Case {
                 0.0
             },
             storms: is_troubled && rng.random_bool(0.6),
+            hangs: seed.is_multiple_of(3),
             resets: rng.random_bool(0.3),
             span: Duration::from_secs(rng.random_range(5..40)),
             batch: *[2, 5, 20, 500].choose(&mut rng).unwrap_or(&20),
@@ -145,6 +150,8 @@ impl Case {
             dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
             failure_mode: self.mode,
             initial_offset: InitialOffset::Earliest,
+            on_unreadable: self.on_unreadable,
+            hanging_after: Duration::from_secs(30),
             max_attempts: 2,
             backoff: Backoff {
                 first: Duration::from_millis(100),

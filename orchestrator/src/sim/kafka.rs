@@ -2,7 +2,11 @@
 //!
 //! Pure and synchronous; time and faults are added around it. What it answers is what Apache Kafka 4.3 answers.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 use tracker_api::{AttemptId, Partition};
@@ -57,6 +61,8 @@ pub(super) struct Kafka {
     pub(super) committed: BTreeMap<Partition, (i64, Option<String>)>,
     /// By transactional id.
     pub(super) producers: BTreeMap<String, Producer>,
+    /// Partitions with an offset of ours in somebody's transaction that nobody ends.
+    pub(super) hanging: BTreeSet<Partition>,
     /// Our consumer group.
     pub(super) group: Group,
     /// How often the source topic was made again.
@@ -76,6 +82,7 @@ impl Kafka {
             written: Vec::new(),
             committed: BTreeMap::new(),
             producers: BTreeMap::new(),
+            hanging: BTreeSet::new(),
             group,
             made: 0,
         }
@@ -171,10 +178,8 @@ impl Kafka {
 
     /// Whether an offset of this partition is pending in an open transaction.
     pub(super) fn is_pending(&self, partition: &Partition) -> bool {
-        self.producers
-            .values()
-            .filter_map(|p| p.open.as_ref())
-            .any(|open| open.offsets.contains_key(partition))
+        let mut open = self.producers.values().filter_map(|p| p.open.as_ref());
+        self.hanging.contains(partition) || open.any(|open| open.offsets.contains_key(partition))
     }
 
     /// C(p) and its note; none while a transaction is pending on it.
@@ -226,6 +231,11 @@ impl Kafka {
     /// The end of a source log.
     pub(super) fn end_of(&self, partition: &Partition) -> i64 {
         self.bounds.get(partition).map_or(0, |b| b.end)
+    }
+
+    /// Markers, or aborted records, at the end of a source log: nothing to be read.
+    pub(super) fn mark(&mut self, partition: &Partition, count: i64) {
+        self.bounds.entry(partition.clone()).or_insert(0..0).end += count;
     }
 
     /// A new record.

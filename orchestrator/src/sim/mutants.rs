@@ -306,6 +306,25 @@ fn a_row_whose_gaps_only_grow_is_caught() {
     });
 }
 
+#[test]
+fn one_pending_offset_that_keeps_all_partitions_waiting_is_caught() {
+    caught(Mutant::PendingBlocksAll, &["pending", "reason"], |case| {
+        case.partitions = 4;
+        case.hangs = true;
+        case.rate = 0.01;
+        case.only = Some(12);
+    });
+}
+
+#[test]
+fn a_position_committed_over_work_in_memory_is_caught() {
+    caught(Mutant::PositionOverWork, &["I1", "I2/I3"], |case| {
+        case.bad = true;
+        case.rate = 0.0;
+        case.span = Duration::from_secs(40);
+    });
+}
+
 /// One partition; a process that owns it, and a store in which a newer term than its own has written about record 1.
 fn superseded() -> Vec<String> {
     in_paused_time(async {

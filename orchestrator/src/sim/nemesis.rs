@@ -31,7 +31,7 @@ impl Run {
 
     async fn strike(&self) {
         let span = Duration::from_millis(self.draw(100..20_000));
-        let drawn = self.draw(0..12);
+        let drawn = self.draw(0..13);
         match self.case.only.filter(|_| self.draw(0..2) == 0).unwrap_or(drawn) {
             0 if self.case.rate > 0.0 => {
                 if let Some(process) = self.any(Life::Running) {
@@ -86,8 +86,24 @@ impl Run {
                     world.kafka.grow();
                 }
             }
+            12 if self.case.hangs => self.hang(),
             _ => {}
         }
+    }
+
+    /// Somebody's transaction with an offset of ours is ended by nobody; the next time, by an operator.
+    fn hang(&self) {
+        let mut world = self.sim.world();
+        let World { kafka, rng, .. } = &mut *world;
+        let partitions: Vec<Partition> = kafka.committed.keys().cloned().collect();
+        let hung = partitions
+            .choose(rng)
+            .filter(|_| kafka.hanging.is_empty())
+            .cloned();
+        kafka.hanging = hung.into_iter().collect();
+        let hanging = kafka.hanging.clone();
+        drop(world);
+        self.sim.log("!!", || format!("hangs: {hanging:?}"));
     }
 
     /// Everybody stops, and Kafka forgets some offsets; then they are started, wait, and stop again, and an operator says

@@ -55,13 +55,19 @@ pub(super) struct Verdict {
     pub(super) skipped: u32,
 }
 
+/// Keeps what a process says does not move.
 #[derive(Debug)]
-struct Deaf;
+struct Told {
+    sim: Arc<Sim>,
+    process: usize,
+}
 
-impl Observer for Deaf {
+impl Observer for Told {
     fn beat(&self) {}
     fn joined(&self, _: usize) {}
-    fn stalled(&self, _: Vec<Stall>) {}
+    fn stalled(&self, stalls: Vec<Stall>) {
+        self.sim.world().stalls.insert(self.process, stalls);
+    }
     fn transformed(&self, _: usize, _: Duration) {}
     fn transform_failed(&self, _: &str) {}
     fn committed(&self, _: &Counts, _: Duration) {}
@@ -71,6 +77,7 @@ impl Observer for Deaf {
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
+    fn offsets_lost(&self, _: &Partition, _: u64) {}
 }
 
 /// A run under way.
@@ -207,7 +214,10 @@ impl Run {
             feedback,
             settings: self.settings.clone(),
             clock,
-            observer: Arc::new(Deaf),
+            observer: Arc::new(Told {
+                sim: self.sim.clone(),
+                process,
+            }),
             begun: self.sim.begun[self.sim.slot(process)].clone(),
             stop: self.stop.clone(),
         });
@@ -289,6 +299,9 @@ impl Run {
             };
             let offset = kafka.end_of(partition) + i64::from(rng.random_bool(0.2));
             kafka.append(record(rng, partition, offset, self.case.bad));
+        }
+        if let Some(partition) = partitions.choose(rng).filter(|_| rng.random_bool(0.5)) {
+            kafka.mark(partition, rng.random_range(1..4));
         }
     }
 

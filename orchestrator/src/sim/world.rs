@@ -23,7 +23,7 @@ use super::{
     kafka::{Fault, Kafka, Open},
     laws::{Laws, Stores},
 };
-use crate::{begun::Begun, clock::Clock};
+use crate::{begun::Begun, clock::Clock, lane::stalls::Stall};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -73,6 +73,8 @@ pub(super) struct World {
     pub(super) recycles: bool,
     /// How long the brokers take for each record of a transaction.
     pub(super) cost: Duration,
+    /// What each process says does not move.
+    pub(super) stalls: BTreeMap<usize, Vec<Stall>>,
     history: Option<Vec<String>>,
 }
 
@@ -116,6 +118,7 @@ impl Sim {
             refuses: false,
             recycles: true,
             cost: Duration::ZERO,
+            stalls: BTreeMap::new(),
             history: with_history.then(Vec::new),
         };
         Arc::new(Self {

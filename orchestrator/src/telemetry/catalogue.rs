@@ -90,7 +90,9 @@ catalogue! {
     IN_FLIGHT: Kind::Gauge, "orch_in_flight_records", "records", ["lane"],
         "Records polled and not yet committed";
     LAG: Kind::Gauge, "orch_lag_records", "records", ["lane", "topic", "partition"],
-        "Records between the committed offset and the end of the log; 0 where the lane no longer owns the partition";
+        "Offsets between the committed offset and the last stable one; absent where that is not known, or the lane does not read the partition";
+    OFFSETS_LOST: Kind::Counter, "orch_offsets_lost_total", "offsets", ["lane", "topic", "partition"],
+        "Offsets that were deleted before they were read, and passed over as on-unreadable says";
     PARTITIONS: Kind::Gauge, "orch_assigned_partitions", "partitions", ["lane"],
         "Partitions that the lane owns";
     BLOCKED: Kind::Gauge, "orch_blocked_partitions", "partitions", ["lane"],

@@ -10,7 +10,7 @@ use tracker_api::Partition;
 use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
-        LETTERS_OMITTED, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT,
+        LETTERS_OMITTED, OFFSETS_LOST, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT,
         RECORDS_SKIPPED, RECORDS_TIME, RECYCLES, STALLED, STORE_BEHIND, TRACKER_LOST, TRANSACTION_TIME,
         TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
     },
@@ -164,15 +164,18 @@ impl LaneMetrics {
         self.in_flight.set(gauge(n));
     }
 
-    /// The lag of every partition that the lane owns now. Those it owned before and that are not named go to 0.
-    pub fn lag(&self, of: &[(Partition, i64)]) {
+    /// The lag of every partition that the lane reads now. What is not known, or not read any more, is not shown.
+    pub fn lag(&self, of: &[(Partition, Option<i64>)]) {
         let mut known = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, gauge) in known.iter() {
-            if !of.iter().any(|(named, _)| named == partition) {
-                gauge.set(0.0);
+            if !of.iter().any(|(named, lag)| named == partition && lag.is_some()) {
+                gauge.set(super::NOT_KNOWN);
             }
         }
-        for (partition, lag) in of {
+        for (partition, lag) in of
+            .iter()
+            .filter_map(|(partition, lag)| Some((partition, (*lag)?)))
+        {
             let gauge = known.entry(partition.clone()).or_insert_with(|| {
                 LAG.gauge(&[
                     ("lane", &self.lane),
@@ -181,8 +184,20 @@ impl LaneMetrics {
                 ])
             });
             #[allow(clippy::cast_precision_loss, reason = "exact below 2^53 records")]
-            gauge.set((*lag).max(0) as f64);
+            gauge.set(lag.max(0) as f64);
         }
+    }
+
+    /// So many offsets of a partition are lost.
+    pub fn offsets_lost(&self, partition: &Partition, offsets: u64) {
+        let number = partition.number.to_string();
+        OFFSETS_LOST
+            .counter(&[
+                ("lane", &self.lane),
+                ("topic", &partition.topic),
+                ("partition", &number),
+            ])
+            .increment(offsets);
     }
 
     /// `n` partitions stand at a failing record.
@@ -301,20 +316,23 @@ mod tests {
     }
 
     #[test]
-    fn the_lag_of_a_partition_that_left_is_zero() {
+    fn the_lag_of_a_partition_that_left_or_that_nobody_knows_is_not_shown() {
         let renderer = super::super::install();
         let lane = LaneMetrics::new(902);
-        let (stays, leaves) = (Partition::new("orders", 0), Partition::new("orders", 1));
-        lane.lag(&[(stays.clone(), 7), (leaves, 9)]);
-        lane.lag(&[(stays, 5)]);
-        let text = renderer.render();
-        let lag = |n: i32| {
-            line(
-                &text,
-                &format!("orch_lag_records{{lane=\"902\",topic=\"orders\",partition=\"{n}\"}}"),
-            )
+        let of = |n| Partition::new("orders", n);
+        let shown = || {
+            let text = renderer.render();
+            [0, 1, 2].map(|n| {
+                let start = format!("orch_lag_records{{lane=\"902\",topic=\"orders\",partition=\"{n}\"}}");
+                line(&text, &start)
+            })
         };
-        assert_eq!((lag(0), lag(1)), (Some(5.0), Some(0.0)), "{text}");
+        lane.lag(&[(of(0), Some(7)), (of(1), Some(9)), (of(2), Some(11))]);
+        assert_eq!(shown(), [Some(7.0), Some(9.0), Some(11.0)]);
+        lane.lag(&[(of(0), Some(5)), (of(2), None)]);
+        assert_eq!(shown(), [Some(5.0), None, None]);
+        lane.lag(&[(of(0), Some(5)), (of(2), Some(0))]);
+        assert_eq!(shown(), [Some(5.0), None, Some(0.0)]);
     }
 
     #[test]

@@ -36,6 +36,13 @@ impl Laws {
                 self.broken("I11", format!("{partition} has no position of ours"));
                 continue;
             };
+            if kafka.records(partition, *next).is_empty() && *next != kafka.end_of(partition) {
+                let end = kafka.end_of(partition);
+                self.broken(
+                    "lag",
+                    format!("{partition} is read up, C(p) is {next} and the log's end {end}"),
+                );
+            }
             let Some(noted) = Noted::read(text) else { continue };
             let row = rows
                 .iter()

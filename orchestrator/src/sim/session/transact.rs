@@ -6,7 +6,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::sleep;
 use tracker_api::Partition;
 
-use super::{SimSession, fenced, retriable};
+use super::SimSession;
 use crate::{
     kafka::{
         Aborted, Answer, Attempt, Blame, Committed, Error, ErrorKind, Failed, Membership, Refused, Send,
@@ -20,6 +20,20 @@ use crate::{
         schedule::TRANSACTION_TIMEOUT,
     },
 };
+
+pub(super) fn retriable(message: &str) -> Error {
+    Error {
+        kind: ErrorKind::Retriable,
+        message: message.to_owned(),
+    }
+}
+
+pub(super) fn fenced(message: &str) -> Error {
+    Error {
+        kind: ErrorKind::Fenced,
+        message: message.to_owned(),
+    }
+}
 
 impl SimSession {
     /// Aborts, and recycles as after every abort.
