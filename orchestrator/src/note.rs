@@ -76,6 +76,13 @@ pub(crate) fn names(note: &str, attempt: AttemptId) -> bool {
     Note::read(Some(note)).is_some_and(|note| note.attempt == attempt || note.unconfirmed.contains(&attempt))
 }
 
+/// Whether it begins an era on a topic that was made again: then its offsets begin anew, and may lie below what stands.
+pub(crate) fn begins_anew(advance: &Advance) -> bool {
+    let before = Note::read(advance.start_note.as_deref());
+    let new = Note::read(Some(&advance.note));
+    matches!((before, new), (Some(before), Some(new)) if new.era > before.era && new.partitions == Some(0))
+}
+
 /// What the committed positions say of an attempt whose outcome is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {

@@ -224,24 +224,23 @@ fn one_by_one<C: ConsumerContext>(consumer: &BaseConsumer<C>, of: &[Partition]) 
 
 /// Which topic has this name now.
 pub(super) fn topic<C: ClientContext>(client: &Client<C>, name: &str) -> Result<Topic> {
-    match native::describe(client, name, BRIEF) {
-        Ok((id, count)) => Ok(Topic {
-            id: id.map(written),
-            partitions: i32::try_from(count).unwrap_or(i32::MAX),
-        }),
+    let (numbers, broker) = described(client, name, BRIEF)?;
+    let id = match native::describe(client, name, broker, BRIEF) {
+        Ok(id) => id,
         // An old broker, or one that lets us read and not describe: no id, which is not a fault.
-        Err(Code::UnsupportedFeature | Code::UnsupportedVersion | Code::TopicAuthorizationFailed) => {
-            Ok(Topic {
-                id: None,
-                partitions: i32::try_from(partitions(client, name)?.len()).unwrap_or(i32::MAX),
-            })
+        Err(Code::UnsupportedFeature | Code::UnsupportedVersion | Code::TopicAuthorizationFailed) => None,
+        Err(code) => {
+            return Err(verdict::of_code(
+                &format!("asking for the id of `{name}`"),
+                code,
+                "",
+            ));
         }
-        Err(code) => Err(verdict::of_code(
-            &format!("asking for the id of `{name}`"),
-            code,
-            "",
-        )),
-    }
+    };
+    Ok(Topic {
+        id: id.map(written),
+        partitions: i32::try_from(numbers.len()).unwrap_or(i32::MAX),
+    })
 }
 
 /// An id as Kafka's tools write it: base64 for URLs, without padding.
@@ -259,9 +258,23 @@ fn written(id: u128) -> std::sync::Arc<str> {
 
 /// All partitions of a topic.
 pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Vec<Partition>> {
+    let (numbers, _) = described(client, topic, PATIENCE)?;
+    let topic: std::sync::Arc<str> = topic.into();
+    Ok(numbers
+        .into_iter()
+        .map(|n| Partition::new(topic.clone(), n))
+        .collect())
+}
+
+/// The numbers of a topic's partitions, and the broker that said so.
+fn described<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    patience: Duration,
+) -> Result<(Vec<i32>, i32)> {
     let what = format!("asking for the partitions of `{topic}`");
     let metadata = client
-        .fetch_metadata(Some(topic), PATIENCE)
+        .fetch_metadata(Some(topic), patience)
         .map_err(|error| verdict::of_kafka(&what, &error))?;
     let found = metadata
         .topics()
@@ -274,13 +287,9 @@ pub(super) fn partitions<C: ClientContext>(client: &Client<C>, topic: &str) -> R
     if let Some(error) = found.error() {
         return Err(verdict::of_code(&what, error.into(), ""));
     }
-    let topic: std::sync::Arc<str> = topic.into();
     let mut numbers: Vec<_> = found.partitions().iter().map(|p| p.id()).collect();
     numbers.sort_unstable();
-    Ok(numbers
-        .into_iter()
-        .map(|n| Partition::new(topic.clone(), n))
-        .collect())
+    Ok((numbers, metadata.orig_broker_id()))
 }
 
 /// Whether a broker answers that it knows no such topic.

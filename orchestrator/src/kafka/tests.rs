@@ -479,6 +479,18 @@ async fn an_offset_that_is_not_in_the_log_is_told_with_the_logs_bounds_and_the_p
 }
 
 #[tokio::test]
+async fn a_topic_tells_its_partitions_and_its_id() {
+    let mut lane = lane(|_| {}).await;
+    let first = lane.session.topic("in").await.unwrap();
+    assert_eq!(first.partitions, 1);
+    assert_eq!(lane.session.topic("in").await.unwrap(), first, "asked twice");
+    let other = lane.session.topic("out").await.unwrap();
+    if let Some(id) = &first.id {
+        assert!(other.is_another(Some(id)), "{first:?} {other:?}");
+    }
+}
+
+#[tokio::test]
 async fn whoever_did_not_poll_for_too_long_has_lost_its_partitions() {
     // Two seconds: a busy machine may take one to set the lane up.
     let mut lane = lane(|settings| {

@@ -353,9 +353,8 @@ fn offsets(attempt: &Attempt) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(attempt.advance.len());
     for advance in &attempt.advance {
         let partition = &advance.partition;
-        // What sends nothing may begin an era on a topic that was made again, whose offsets begin anew.
-        let goes_back = advance.start.is_some_and(|start| advance.next < start) && !attempt.sends.is_empty();
-        if advance.next < 0 || goes_back {
+        let goes_back = advance.start.is_some_and(|start| advance.next < start);
+        if advance.next < 0 || goes_back && !note::begins_anew(advance) {
             return Err(refused(format!(
                 "the offset of {partition} would go back to {}",
                 advance.next

@@ -16,9 +16,7 @@ use testkit::{
 use crate::scene::{LONG, Scene, broker};
 
 fn scene(name: &str) -> Scene {
-    Scene::new(name, 2, Mix::GOOD)
-        .key("concurrency", "1")
-        .key("initial-offset", "latest")
+    Scene::new(name, 2, Mix::GOOD).key("concurrency", "1")
 }
 
 /// How often each order stands in the target, by its id.
@@ -35,7 +33,7 @@ fn enriched(scene: &Scene) -> BTreeMap<String, usize> {
 
 #[test]
 fn a_deleted_group_waits_for_the_offset_that_its_store_knows_and_goes_on_there() {
-    let mut scene = scene("forgotten").key("initial-offset", "earliest");
+    let mut scene = scene("forgotten");
     scene.seed(500);
     let mut service = scene.plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();
@@ -54,11 +52,14 @@ fn a_deleted_group_waits_for_the_offset_that_its_store_knows_and_goes_on_there()
     };
     service
         .wait_until("waiting for a word", LONG, |service| {
-            let (status, text) = service.get("/readyz")?;
+            // not listening yet
+            let Ok((status, text)) = service.get("/readyz") else {
+                return Ok(false);
+            };
             Ok(status == 503 && text.contains(&said(0)) && text.contains(&said(1)))
         })
         .unwrap();
-    assert_eq!(service.metric("orch_records_ok_total").unwrap(), 0.0);
+    assert!(service.metric("orch_records_ok_total").unwrap() < 0.5);
     service.end_well(Duration::from_secs(30)).unwrap();
 
     admin::wait_until_empty(broker().bootstrap(), &scene.plan.group, LONG).unwrap();
@@ -81,7 +82,7 @@ fn a_deleted_group_waits_for_the_offset_that_its_store_knows_and_goes_on_there()
 
 #[test]
 fn a_topic_made_again_under_a_stopped_process_is_read_from_its_start() {
-    let mut scene = scene("again").key("initial-offset", "earliest");
+    let mut scene = scene("again");
     scene.seed(300);
     let mut service = scene.plan.start().unwrap();
     service.wait_drained(broker().bootstrap(), LONG).unwrap();

@@ -6,12 +6,14 @@ use rdkafka::{
     types::RDKafkaErrorCode as Code,
 };
 
-/// A topic's id, if the broker has ids, and its number of partitions. Asks the broker; waits at most `patience`.
+/// A topic's id, if the broker has ids. Asks this broker, as the client may have no connection to the controller; -1: whichever
+/// librdkafka takes for the controller. Waits at most `patience`.
 pub(in crate::kafka) fn describe<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
+    broker: i32,
     patience: Duration,
-) -> Result<(Option<u128>, usize), Code> {
+) -> Result<Option<u128>, Code> {
     let name = CString::new(topic).map_err(|_| Code::InvalidArgument)?;
     let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX / 2);
     let mut names = [name.as_ptr()];
@@ -23,8 +25,11 @@ pub(in crate::kafka) fn describe<C: ClientContext>(
         if options.is_null() {
             return Err(Code::InvalidArgument);
         }
-        // Refused: librdkafka's own timeout stands, and ours below ends the wait.
+        // Where these are refused, librdkafka's own stand, and the wait below ends all the same.
         sys::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
+        if broker >= 0 {
+            sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
+        }
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
         let queue = sys::rd_kafka_queue_new(client.native_ptr());
         sys::rd_kafka_DescribeTopics(client.native_ptr(), topics, options, queue);
@@ -42,7 +47,7 @@ pub(in crate::kafka) fn describe<C: ClientContext>(
 
 /// # Safety
 /// `event` is null or lives through the call.
-unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<(Option<u128>, usize), Code> {
+unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<Option<u128>, Code> {
     if event.is_null() {
         return Err(Code::OperationTimedOut);
     }
@@ -66,8 +71,6 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<(Option<u128>, usize
                 return Err(code);
             }
         }
-        let mut partitions = 0;
-        sys::rd_kafka_TopicDescription_partitions(topic, &raw mut partitions);
         let id = sys::rd_kafka_TopicDescription_topic_id(topic);
         let id = if id.is_null() {
             0
@@ -76,6 +79,6 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Result<(Option<u128>, usize
             half(sys::rd_kafka_Uuid_most_significant_bits(id)) << 64
                 | half(sys::rd_kafka_Uuid_least_significant_bits(id))
         };
-        Ok(((id != 0).then_some(id), partitions))
+        Ok((id != 0).then_some(id))
     }
 }

@@ -336,7 +336,7 @@ fn a_store_that_comes_back_older_leaves_a_gap_a_word_and_a_number() {
             tokio::time::sleep(SOON).await;
             let told = if running { 6 } else { 5 };
             let gaps: Vec<_> = kafka.note(0).gaps.iter().cloned().collect();
-            assert_eq!(gaps, [2..told]);
+            assert_eq!((gaps.len(), gaps.first()), (1, Some(&(2..told))), "{gaps:?}");
             assert_eq!(work.seen.behind.load(Relaxed), usize::try_from(told).unwrap() - 2);
             let rows = work.tracker.progress().await.unwrap();
             assert_eq!(
