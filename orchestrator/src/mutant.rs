@@ -39,6 +39,8 @@ pub(crate) enum Mutant {
     OldEraHides,
     /// A record that is read again is taken for succeeded, whatever the store holds of it.
     SkipWithoutSuccess,
+    /// A new owner tells nothing of what the last one skipped as succeeded and had not told.
+    SkippedUntold,
     /// What an offset reset has jumped over while it was failing stays so.
     ResetLeavesFailing,
     /// An era that lies below one that the store knows stays.

@@ -267,6 +267,12 @@ impl Recorder {
             Held::Fallback => Kept::Fallback,
             Held::Store | Held::DeadLetter | Held::Superseded(_) => Kept::Nowhere,
         };
+        // Before the rows, which say that all of it was told.
+        self.mark(Mark {
+            entries: done.again,
+            kept: Kept::OlderEra,
+            ..Mark::default()
+        });
         self.mark(Mark {
             entries: done.entries,
             progress: done.progress,

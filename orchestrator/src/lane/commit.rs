@@ -223,10 +223,16 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         if work.recorded {
                             // The entry of a skipped one begins afresh in this era: what is kept of successes, too.
                             let captured = work.skipped.then(|| self.recorder.capture(&work.record, false));
-                            done.entries.push(Entry {
+                            let entry = Entry {
                                 captured: captured.flatten(),
                                 ..work.entry(succeeded, at)
-                            });
+                            };
+                            let of = if work.skipped {
+                                &mut done.again
+                            } else {
+                                &mut done.entries
+                            };
+                            of.push(entry);
                         }
                     }
                     State::Todo => {}

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, ops::Deref};
 
 use bytes::Bytes;
-use tracker_api::{Entry, FailureTracker, Partition, Query, RecordId, Result, Status};
+use tracker_api::{Entry, Error, ErrorKind, FailureTracker, Partition, Query, RecordId, Result, Status};
 
 use super::{Recorder, store};
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// A tracker takes at most so many ids in one call.
 const SLICE: usize = 2_000;
 /// How a record is seen whose output is committed: by its own commit, or by the replay of its failure.
-const DONE: [Status; 2] = [Status::Succeeded, Status::Replayed];
+pub(super) const DONE: [Status; 2] = [Status::Succeeded, Status::Replayed];
 
 /// The store's answer about some records.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -46,8 +46,15 @@ impl Recorder {
         let Some(store) = self.store.clone() else {
             return Ok(Again::default());
         };
-        let asked = self.runtime.spawn(async move { ask(&*store, &records).await });
-        let again = asked.await.map_err(store::gone)?.inspect_err(|error| {
+        let asked = async {
+            if self.queue.is_full() {
+                let why = "as much waits for it as may";
+                return Err(Error::new(ErrorKind::Unavailable, why));
+            }
+            let asked = self.runtime.spawn(async move { ask(&*store, &records).await });
+            asked.await.map_err(store::gone)?
+        };
+        let again = asked.await.inspect_err(|error| {
             if let Some(left_out) = self.said("unanswered") {
                 tracing::warn!(%error, left_out, "the store does not say what has succeeded already: its partitions wait (outbox.skip-succeeded)");
             }

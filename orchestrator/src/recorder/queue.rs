@@ -42,6 +42,9 @@ pub(crate) enum Kept {
     Store,
     /// The fallback holds it, and brings it into the store if this does not.
     Fallback,
+    /// The store holds the success, of an older era: what is dropped, no reconcile can tell. So it waits whatever the bound;
+    /// nothing of the kind is made while it is reached.
+    OlderEra,
 }
 
 impl Mark {
@@ -102,6 +105,12 @@ impl Queue {
         }
     }
 
+    /// Whether no more bytes may wait.
+    pub(super) fn is_full(&self) -> bool {
+        let pending = self.lock();
+        pending.bytes + pending.taken >= self.most
+    }
+
     /// Queues a mark. Beyond the bound a success is left to reconcile, which can tell it from Kafka; a failure that nobody
     /// else holds is dropped and counted, and its offset stays a gap; anything else waits without its bytes.
     pub(super) fn push(&self, mark: Mark) {
@@ -110,11 +119,14 @@ impl Queue {
         for entry in mark.entries {
             let is_full = pending.bytes + pending.taken >= self.most;
             match entry.version.outcome {
-                Outcome::Succeeded if is_full => {}
+                Outcome::Succeeded if is_full && mark.kept != Kept::OlderEra => {}
                 Outcome::Failed if is_full && mark.kept != Kept::Store => {
                     dropped.push((entry.id, Outcome::Failed));
                 }
-                _ => pending.add(entry, is_full || mark.kept != Kept::Nowhere),
+                _ => pending.add(
+                    entry,
+                    is_full || !matches!(mark.kept, Kept::Nowhere | Kept::OlderEra),
+                ),
             }
         }
         for row in mark.progress {

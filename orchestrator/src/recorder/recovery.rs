@@ -7,7 +7,7 @@ use tracker_api::{
     AttemptId, DynTracker, Entry, FailureTracker, Gaps, Outcome, Progress, Query, Result, Version,
 };
 
-use super::{Feedback, store};
+use super::{Feedback, again::DONE, store};
 use crate::{
     clock::Clock,
     kafka::Position,
@@ -117,6 +117,10 @@ async fn settle(
             gap: knows..told,
         });
     }
+    // Before the row, which says from then on that all of it was told. What a store that came back older knew below
+    // `told`, it may have lost.
+    let untold = knows.max(told).max(recovery.since)..committed;
+    raise_skipped(recovery, store, untold, clock).await?;
     store::write_progress(store, std::slice::from_ref(&progress)).await?;
     let _ = feedback.send(Feedback::told(progress.clone()));
     // The lane's rows are later ones than this, and their gaps win. It writes none before it was told.
@@ -151,6 +155,44 @@ async fn settle(
     Ok(Found::Closed(
         closed(store, recovery, &progress.gaps, committed).await?,
     ))
+}
+
+/// Tells of these offsets, which this era passed and of which its last owner may have told nothing, what an older era made
+/// of them. Such a success was passed without output (`outbox.skip-succeeded`): a failure would have an entry of this era,
+/// or a gap. It is written anew, as its owner would have, so that readers see it and a second reset finds it.
+async fn raise_skipped(
+    recovery: &Recovery,
+    store: &dyn FailureTracker,
+    offsets: Range<i64>,
+    clock: &dyn Clock,
+) -> Result<()> {
+    let version = Version {
+        outcome: Outcome::Succeeded,
+        ..recovery.void
+    };
+    let mut query = Query {
+        partition: Some(recovery.position.partition.clone()),
+        offsets: Some(offsets.clone()),
+        statuses: DONE.to_vec(),
+        limit: 1_000,
+        ..Query::default()
+    };
+    while !offsets.is_empty() && !mutant::active(Mutant::SkippedUntold) {
+        let page = store.list(&query).await?;
+        let is_skipped = |entry: &Entry| {
+            entry.version.era < version.era && !recovery.progress.gaps.contains(entry.id.offset)
+        };
+        let skipped = page.entries.into_iter().filter(is_skipped).map(|entry| Entry {
+            captured: entry.captured,
+            ..Entry::new(entry.id, version, clock.now())
+        });
+        store::write(store, skipped.collect()).await?;
+        match page.next {
+            Some(next) => query.after = Some(next),
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 /// What the store, which holds `row` of this era, was never told: what its row says, what lies between the era's start and

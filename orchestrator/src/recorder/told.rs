@@ -97,6 +97,8 @@ pub(crate) enum Held {
 pub(crate) struct Done {
     /// `failed` and `succeeded` entries, at the attempt's version.
     pub(crate) entries: Vec<Entry>,
+    /// Successes of records that were passed because they had succeeded in an older era, at the attempt's version.
+    pub(crate) again: Vec<Entry>,
     pub(crate) progress: Vec<Progress>,
     /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
     pub(crate) passed: Vec<(Partition, Vec<i64>)>,

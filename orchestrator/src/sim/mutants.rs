@@ -111,6 +111,8 @@ fn a_refused_record_that_is_tried_again_at_once_is_caught() {
 fn what_was_late_and_is_sent_again_as_it_was_is_caught() {
     caught(Mutant::LateWithoutShrinking, &["I11"], |case| {
         (case.cost, case.batch, case.slots) = (Duration::from_secs(1), 500, 1);
+        // What waits then, waits for its own transaction.
+        case.hangs = false;
     });
 }
 
@@ -244,6 +246,15 @@ fn a_record_that_is_skipped_without_a_success_is_caught() {
             case.only = Some(8);
         },
     );
+}
+
+#[test]
+fn a_skipped_success_that_its_owner_could_not_tell_is_caught_when_nobody_else_does() {
+    caught(Mutant::SkippedUntold, &["I8"], |case| {
+        (case.tracking, case.skip_succeeded) = (vec![Tracking::Outbox], true);
+        (case.resets, case.only) = (true, Some(8));
+        (case.rate, case.bias) = (0.02, Some(Step::Committed));
+    });
 }
 
 #[test]

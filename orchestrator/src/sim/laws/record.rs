@@ -73,8 +73,7 @@ impl Laws {
         let fact = Fact {
             attempt: attempt.to_owned(),
             failed,
-            // The entry of a skipped one stands in an older era: a crash between its commit and the mark leaves just that.
-            tracking: if skipped { Tracking::Reliable } else { tracking },
+            tracking,
         };
         if let Some(first) = self.facts.insert((noted.era, id.clone()), fact) {
             self.broken(
