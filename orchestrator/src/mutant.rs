@@ -63,6 +63,24 @@ pub(crate) enum Mutant {
     GapsOnlyGrow,
     /// A partition whose committed offset is pending keeps the others, and the group, waiting.
     PendingBlocksAll,
+    /// A record that was not taken is left out, and its transaction goes on.
+    SendErrorIgnored,
+    /// Offsets are sent without the group's metadata.
+    OffsetsWithoutGroup,
+    /// Records of transactions that are not committed are read.
+    UncommittedSource,
+    /// A failure that nobody holds is passed over.
+    FailureWriteSwallowed,
+    /// What has not been settled for a while is, whatever is committed.
+    SweepByAge,
+    /// Reconcile settles the record at C(p), too.
+    ReconcileAtCommitted,
+    /// A new owner leaves what the last one left failing.
+    NoVoidAtAssignment,
+    /// What the client hands out twice is taken twice.
+    NoReceivedFilter,
+    /// A failure that somebody with a later version wrote about is passed over.
+    SupersededIgnored,
     /// The position is committed although records before it are still to be done.
     PositionOverWork,
 }

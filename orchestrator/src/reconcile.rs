@@ -167,7 +167,7 @@ async fn below(
     let mut query = Query {
         partition: Some(position.partition.clone()),
         // Of this era, whoever wrote them: the floor says where absence begins to mean something, not where entries do.
-        offsets: Some(0..committed),
+        offsets: Some(0..committed + i64::from(mutant::active(Mutant::ReconcileAtCommitted))),
         outcomes: vec![Outcome::Received, Outcome::Failing],
         era,
         limit: PAGE,

@@ -189,13 +189,16 @@ impl Recorder {
                     .filter(|(_, s)| !s)
                     .map(|(id, _)| id)
                     .collect();
-                Ok(if superseded.is_empty() {
-                    Held::Store
-                } else {
-                    Held::Superseded(superseded)
-                })
+                Ok(
+                    if superseded.is_empty() || mutant::active(Mutant::SupersededIgnored) {
+                        Held::Store
+                    } else {
+                        Held::Superseded(superseded)
+                    },
+                )
             }
             Ok(Ok(None)) => Ok(Held::Fallback),
+            Ok(Err(_)) if mutant::active(Mutant::FailureWriteSwallowed) => Ok(Held::Store),
             Ok(Err(_)) if degrade && dead_letters => Ok(Held::DeadLetter),
             Ok(Err(error)) => Err(error),
             Err(join) => Err(store::gone(join)),
@@ -330,7 +333,10 @@ impl Recorder {
     }
 
     /// Settles one partition's entries below its committed offset, in the background; what fails is tried again next time.
-    pub(crate) fn settle(&self, position: Position) {
+    pub(crate) fn settle(&self, mut position: Position) {
+        if mutant::active(Mutant::SweepByAge) {
+            position.offset = Some(i64::MAX);
+        }
         let Some(store) = self.store.clone() else { return };
         self.runtime.spawn(async move {
             if let Err(error) = reconcile(&*store, &position).await {

@@ -293,7 +293,8 @@ pub enum Settled {
     Committed(Committed),
     /// It came to nothing: some partition still stands at the attempt's start, with the note that stood there.
     Aborted,
-    /// Others took over: write nothing, count nothing, drop the batch.
+    /// Others took over, or nobody can tell while an offset is pending in a transaction of theirs: write nothing, count
+    /// nothing, drop the batch, and let each partition read its own C(p) again.
     TakenOver,
 }
 

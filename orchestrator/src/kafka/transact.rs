@@ -375,13 +375,6 @@ pub(super) fn settle(session: &mut KafkaSession, attempt: &Attempt) -> Result<Se
     let of: Vec<Partition> = attempt.advance.iter().map(|a| a.partition.clone()).collect();
     let found: Vec<Position> = session.consumer.positions(&of)?.into_iter().flatten().collect();
     Ok(match note::read_outcome(attempt, &found) {
-        // One partition is enough to tell whose it is; that others took over, only all of them tell.
-        Reading::TakenOver if found.len() < of.len() => {
-            return Err(Error {
-                kind: ErrorKind::Retriable,
-                message: "an offset of its partitions is pending in a transaction of somebody else".into(),
-            });
-        }
         Reading::Committed => {
             session.stats.committed();
             remember(session, attempt);
@@ -391,6 +384,7 @@ pub(super) fn settle(session: &mut KafkaSession, attempt: &Attempt) -> Result<Se
             session.stats.aborted();
             Settled::Aborted
         }
+        // Also where an offset is pending in somebody else's transaction, which may never end: the others do not wait with it.
         Reading::TakenOver => Settled::TakenOver,
     })
 }

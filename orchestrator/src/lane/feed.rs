@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     kafka::{ErrorKind, Membership, Polled, Session},
+    mutant::{self, Mutant},
     transform::Transform,
 };
 
@@ -137,7 +138,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             let Some(owned) = self.owned.get_mut(&record.id.partition) else {
                 continue;
             };
-            if record.id.offset >= owned.received {
+            if record.id.offset >= owned.received || mutant::active(Mutant::NoReceivedFilter) {
                 owned.received = record.id.offset + 1;
                 owned
                     .work

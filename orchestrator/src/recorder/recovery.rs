@@ -135,7 +135,11 @@ async fn settle(
             store::import(store, &page).await?;
         }
     }
-    for page in pages(store, recovery, &[Outcome::Failing], committed..i64::MAX).await? {
+    let left = pages(store, recovery, &[Outcome::Failing], committed..i64::MAX).await?;
+    for page in left
+        .into_iter()
+        .filter(|_| !mutant::active(Mutant::NoVoidAtAssignment))
+    {
         let mut version = recovery.void;
         if mutant::active(Mutant::VoidWithFreshId) {
             version.attempt = AttemptId(clock.fresh());

@@ -15,6 +15,16 @@ pub(super) struct Metadata {
     pub(super) generation: i32,
 }
 
+impl Metadata {
+    /// What a client hands over that is in no group.
+    pub(super) fn none() -> Self {
+        Self {
+            member: String::new(),
+            generation: -1,
+        }
+    }
+}
+
 /// Why the coordinator refused a member's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -124,6 +134,10 @@ impl Group {
 
     /// What a transactional offset commit is checked for. As in Kafka, *not* whose the partitions are.
     pub(super) fn check(&self, metadata: &Metadata) -> Result<(), Refusal> {
+        if *metadata == Metadata::none() {
+            // For clients from before there was any.
+            return Ok(());
+        }
         let Some(_) = self.members.get(&metadata.member) else {
             return Err(Refusal::UnknownMember);
         };

@@ -53,6 +53,8 @@ pub(super) enum Fault {
 pub(super) struct Kafka {
     /// The visible records of each source partition; offsets rise and may leave gaps, as markers do.
     pub(super) source: BTreeMap<Partition, Vec<SourceRecord>>,
+    /// Records of aborted transactions, which nobody may read.
+    pub(super) aborted: BTreeMap<Partition, Vec<SourceRecord>>,
     /// First offset and end of each source log.
     pub(super) bounds: BTreeMap<Partition, Range<i64>>,
     /// Everything committed, in the order of the commits.
@@ -78,6 +80,7 @@ impl Kafka {
         let group = Group::new(source.keys().cloned().collect());
         Self {
             source,
+            aborted: BTreeMap::new(),
             bounds,
             written: Vec::new(),
             committed: BTreeMap::new(),
@@ -233,7 +236,16 @@ impl Kafka {
         self.bounds.get(partition).map_or(0, |b| b.end)
     }
 
-    /// Markers, or aborted records, at the end of a source log: nothing to be read.
+    /// A record at the end of a source log whose transaction is aborted.
+    pub(super) fn append_aborted(&mut self, record: SourceRecord) {
+        self.mark(&record.id.partition, 1);
+        self.aborted
+            .entry(record.id.partition.clone())
+            .or_default()
+            .push(record);
+    }
+
+    /// Markers at the end of a source log: nothing to be read.
     pub(super) fn mark(&mut self, partition: &Partition, count: i64) {
         self.bounds.entry(partition.clone()).or_insert(0..0).end += count;
     }

@@ -89,6 +89,8 @@ pub(super) struct Laws {
     pub(super) named: BTreeSet<RecordId>,
     /// Records that an operator skipped, and in which era.
     pub(super) resolved: BTreeSet<(u64, RecordId)>,
+    /// Records about which an owner wrote that had been replaced, as seen when it arrived.
+    outdated: BTreeSet<RecordId>,
     /// Whether a tool has moved an offset.
     was_reset: bool,
     /// What was broken.
@@ -112,6 +114,7 @@ impl Laws {
             excused: BTreeSet::new(),
             named: BTreeSet::new(),
             resolved: BTreeSet::new(),
+            outdated: BTreeSet::new(),
             was_reset: false,
             violations: Vec::new(),
             passed: 0,
@@ -326,6 +329,17 @@ impl Laws {
         let began = self.floors.get(&id.partition).copied().unwrap_or(0);
         let is_older = terms.is_some_and(|(era, _)| version.era < *era);
         version.outcome == Outcome::Failed && is_older && id.offset < began
+    }
+
+    /// Entries arrive at the store.
+    pub(super) fn arrives(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let terms = self.terms.get(&entry.id.partition);
+            let greatest = terms.and_then(|terms| terms.keys().next_back());
+            if greatest.is_some_and(|greatest| (entry.version.era, entry.version.term) < *greatest) {
+                self.outdated.insert(entry.id.clone());
+            }
+        }
     }
 
     /// A process asks a store to record something.

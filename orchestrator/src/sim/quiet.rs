@@ -122,6 +122,9 @@ impl Run {
         }
         // Late requests arrive, recoveries and marks come to their end.
         sleep(Duration::from_secs(25)).await;
+        let mut world = self.sim.world();
+        let World { kafka, laws, .. } = &mut *world;
+        laws.check_voids(kafka, &self.sim.store);
     }
 
     /// Reconciles every partition once, as the command does.

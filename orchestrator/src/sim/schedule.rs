@@ -301,6 +301,8 @@ impl Run {
             kafka.append(record(rng, partition, offset, self.case.bad));
         }
         if let Some(partition) = partitions.choose(rng).filter(|_| rng.random_bool(0.5)) {
+            let offset = kafka.end_of(partition);
+            kafka.append_aborted(record(rng, partition, offset, self.case.bad));
             kafka.mark(partition, rng.random_range(1..4));
         }
     }

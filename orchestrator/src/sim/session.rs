@@ -27,6 +27,7 @@ use crate::{
     },
     mutant::{self, Mutant},
     note::{self, Reading},
+    transform::SourceRecord,
 };
 
 /// A partition that the group gave us.
@@ -150,7 +151,7 @@ impl SimSession {
     }
 
     /// What there is to read, up to `max` records.
-    fn take(&mut self, max: usize) -> Vec<crate::transform::SourceRecord> {
+    fn take(&mut self, max: usize) -> Vec<SourceRecord> {
         let mut records = Vec::new();
         let mut world = self.sim.world();
         for (partition, reader) in &mut self.readers {
@@ -160,7 +161,18 @@ impl SimSession {
             let left = max.saturating_sub(records.len());
             let share = world.rng.random_range(0..=left.min(6));
             let end = world.kafka.end_of(partition);
-            let found = world.kafka.records(partition, next);
+            let visible = world.kafka.records(partition, next);
+            let mut all = Vec::new();
+            if mutant::active(Mutant::UncommittedSource) {
+                let aborted = world.kafka.aborted.get(partition).into_iter().flatten();
+                all = visible
+                    .iter()
+                    .chain(aborted.filter(|r| r.id.offset >= next))
+                    .cloned()
+                    .collect();
+                all.sort_by_key(|r: &SourceRecord| r.id.offset);
+            }
+            let found = if all.is_empty() { visible } else { &all };
             let taken = found.get(..share.min(found.len())).unwrap_or_default();
             if taken.len() == found.len() {
                 // Markers stand between the last record and the end.
@@ -310,7 +322,14 @@ impl Session for SimSession {
         self.sim.gate(self.process).await;
         for partition in partitions {
             if let Some(reader) = self.readers.get_mut(partition) {
+                // A client that goes on after a pause may hand out again what it fetched before.
+                let again = if reader.held && !on {
+                    self.sim.world().rng.random_range(-9..4).max(0)
+                } else {
+                    0
+                };
                 reader.held = on;
+                reader.next = reader.next.map(|next| (next - again).max(0));
             }
         }
         Ok(())
@@ -379,7 +398,6 @@ impl Session for SimSession {
         let positions = self.positions(&asked).await?;
         let positions: Vec<Position> = positions.into_iter().flatten().collect();
         let settled = match note::read_outcome(attempt, &positions) {
-            Reading::TakenOver if positions.len() < asked.len() => return Err(retriable("_TIMED_OUT")),
             Reading::Committed => Settled::Committed(Committed::by_session(attempt.id)),
             // It stands where it stood, as one does that is not advanced.
             _ if is_wrong => Settled::Aborted,

@@ -159,7 +159,11 @@ impl FailureTracker for SimTracker {
         }
         let (entries, mut progress) = (entries.to_vec(), progress.to_vec());
         let only_grow = mutant::active(Mutant::GapsOnlyGrow);
+        let (sim, is_store) = (self.sim.clone(), !self.is_fallback);
         self.call(move |inner: MemoryTracker| async move {
+            if is_store {
+                sim.world().laws.arrives(&entries);
+            }
             for held in inner.progress().await?.iter().filter(|_| only_grow) {
                 let same = |row: &&mut Progress| row.partition == held.partition && row.era == held.era;
                 progress
@@ -174,8 +178,14 @@ impl FailureTracker for SimTracker {
 
     async fn import(&self, entries: &[Entry], progress: &[Progress]) -> Result<()> {
         let (entries, progress) = (entries.to_vec(), progress.to_vec());
-        self.call(move |inner: MemoryTracker| async move { inner.import(&entries, &progress).await })
-            .await
+        let (sim, is_store) = (self.sim.clone(), !self.is_fallback);
+        self.call(move |inner: MemoryTracker| async move {
+            if is_store {
+                sim.world().laws.arrives(&entries);
+            }
+            inner.import(&entries, &progress).await
+        })
+        .await
     }
 
     async fn resolve(&self, changes: &[Change]) -> Result<Vec<bool>> {

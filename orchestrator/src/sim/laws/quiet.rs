@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tracker_api::{MemoryTracker, Outcome, Partition, Progress, Query, RecordId};
+use tracker_api::{Entry, MemoryTracker, Outcome, Partition, Progress, Query, RecordId};
 
 use super::{
     Laws, is_reliable,
@@ -180,6 +180,30 @@ impl Laws {
                 "reset",
                 format!("{} lies below {floor}, where era {era} began", show(entry)),
             );
+        }
+    }
+
+    /// What a replaced owner left failing at or above C(p), the next one has voided: nobody tries it in that term any more.
+    /// To be asked while everybody still runs: one that begins only to stop voids nothing.
+    pub(in crate::sim) fn check_voids(&mut self, kafka: &Kafka, store: &MemoryTracker) {
+        for (partition, (next, text)) in &kafka.committed {
+            let Some(noted) = text.as_deref().and_then(Noted::read) else {
+                continue;
+            };
+            let query = Query {
+                partition: Some(partition.clone()),
+                offsets: Some(*next..i64::MAX),
+                outcomes: vec![Outcome::Failing],
+                era: Some(noted.era),
+                limit: 1_000,
+                ..Query::default()
+            };
+            let of_older = |entry: &&Entry| entry.version.term < noted.term;
+            for entry in listed(store, &query).iter().filter(of_older) {
+                if !self.outdated.contains(&entry.id) {
+                    self.broken("void", format!("{} stands in term {}", show(entry), noted.term));
+                }
+            }
         }
     }
 

@@ -12,10 +12,11 @@ use crate::{
         Aborted, Answer, Attempt, Blame, Committed, Error, ErrorKind, Failed, Membership, Refused, Send,
         What, blame,
     },
+    mutant::{self, Mutant},
     sim::{
         fate::REFUSED,
         faults::{Step, Strike},
-        group::Refusal,
+        group::{Metadata, Refusal},
         kafka::Fault,
         schedule::TRANSACTION_TIMEOUT,
     },
@@ -122,6 +123,10 @@ impl SimSession {
             .group
             .metadata(&self.member)
             .filter(|m| m.generation >= 0);
+        let metadata = match metadata {
+            Some(_) if mutant::active(Mutant::OffsetsWithoutGroup) => Some(Metadata::none()),
+            metadata => metadata,
+        };
         let Some(metadata) = metadata else {
             return Err(Aborted::NotMember(retriable("no generation yet")));
         };
@@ -133,6 +138,7 @@ impl SimSession {
         let weight = 1.5 / attempt.sends.len().max(1) as f64;
         for (place, send) in attempt.sends.iter().enumerate() {
             match self.sim.step(self.process, Step::Produce, weight).await {
+                Strike::Fail if mutant::active(Mutant::SendErrorIgnored) => continue,
                 Strike::Fail => return Err(self.abort(Aborted::Aborted(retriable("produce"))).await),
                 Strike::Refuse => {
                     self.sim.world().laws.refused(send);
