@@ -12,6 +12,7 @@ mod commit;
 mod dead_letter;
 mod feed;
 mod headers;
+pub(crate) mod journal;
 mod observer;
 mod outputs;
 mod partition;
@@ -20,27 +21,30 @@ mod said;
 mod settings;
 pub(crate) mod stalls;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracker_api::{Decision, Partition};
 
-pub(crate) use self::{
-    observer::Observer,
-    settings::{Backoff, Settings},
-};
 use self::{
+    journal::Journal,
     partition::{Owned, State},
     pool::Pool,
     said::Said,
     stalls::{Stalls, Why},
+};
+pub(crate) use self::{
+    observer::Observer,
+    settings::{Backoff, Settings},
 };
 use crate::{
     clock::{AttemptIds, Clock},
     kafka::{self, Aborted, Attempt, Committed, ErrorKind, Session, Settled},
     mutant::{self, Mutant},
     recorder::{Feedback, Recorder},
+    telemetry::Repeated,
     transform::Transform,
 };
 
@@ -48,6 +52,11 @@ use crate::{
 const ASK: Duration = Duration::from_secs(1);
 /// How often each partition's entries below C(p) are settled.
 const SETTLE: Duration = Duration::from_secs(30);
+/// Threads of this process that transforms hold and never give back, before it ends so that it can be started anew. Far
+/// below the threads that user code may take, so that no lane stands for want of one.
+pub(crate) const MOST_ABANDONED: usize = 64;
+/// A warning that repeats is one line within so long.
+const WARNED: Duration = Duration::from_secs(30);
 /// How long the lane waits for the group's word after it refused us.
 const SUSPENDED: Duration = Duration::from_secs(5);
 
@@ -62,6 +71,15 @@ pub enum Error {
     /// Kafka cannot be used any more by this session.
     #[error("{0}")]
     Kafka(kafka::Error),
+    /// The group has not answered this session for so long that it is not expected to find back.
+    #[error("{0}")]
+    Silent(String),
+    /// A bug: of this program, or of something of the service's own that it calls on its lane.
+    #[error("the lane panicked: {0}")]
+    Panicked(String),
+    /// Transforms hold so many threads that only a new process gets them back.
+    #[error("{0} threads are held by transforms that never return; start the service anew")]
+    Abandoned(usize),
 }
 
 impl From<kafka::Error> for Error {
@@ -74,10 +92,22 @@ impl From<kafka::Error> for Error {
     }
 }
 
+/// Runs `work`, a panic of which is an error as any other.
+pub(crate) async fn caught<O>(work: impl Future<Output = Result<O, Error>>) -> Result<O, Error> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|payload| {
+            let message = pool::panic_message(&*payload);
+            Err(Error::Panicked(crate::panics::message(message)))
+        })
+}
+
 /// What a lane is made of.
 pub(crate) struct Parts<S, T> {
     pub(crate) session: S,
     pub(crate) pool: Arc<Pool<T>>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) recorder: Recorder,
     pub(crate) feedback: mpsc::UnboundedReceiver<Feedback>,
     pub(crate) settings: Arc<Settings>,
@@ -89,6 +119,7 @@ pub(crate) struct Parts<S, T> {
 pub(crate) struct Lane<S, T> {
     session: S,
     pool: Arc<Pool<T>>,
+    journal: Arc<Journal>,
     recorder: Recorder,
     feedback: mpsc::UnboundedReceiver<Feedback>,
     settings: Arc<Settings>,
@@ -111,6 +142,7 @@ pub(crate) struct Lane<S, T> {
     /// Attempts that failed one after another.
     aborts: u32,
     said: Said,
+    warned: Repeated<&'static str>,
     stalls: Stalls,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
@@ -129,6 +161,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let Parts {
             session,
             pool,
+            journal,
             recorder,
             feedback,
             settings,
@@ -137,9 +170,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             stop,
         } = parts;
         let (now, delay) = (Instant::now(), *settings.delay.start());
+        let said = Said::new(settings.log_messages);
         Self {
             session,
             pool,
+            journal,
             recorder,
             feedback,
             settings,
@@ -157,14 +192,16 @@ impl<S: Session, T: Transform> Lane<S, T> {
             asked: now,
             settled: now,
             aborts: 0,
-            said: Said::default(),
+            said,
+            warned: Repeated::every(WARNED),
             delay,
         }
     }
 
     /// Runs until told to stop, then flushes what the tracker is owed and leaves the group, within `deadline`.
     pub(crate) async fn run(mut self, deadline: Duration) -> Result<(), Error> {
-        let ended = self.work().await;
+        // After a panic the session is still there, and is left in good order as after any other end.
+        let ended = caught(self.work()).await;
         self.owned.clear();
         let until = Instant::now() + deadline;
         if tokio::time::timeout(deadline / 2, self.recorder.flush())
@@ -184,6 +221,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     async fn work(&mut self) -> Result<(), Error> {
         while !self.stop.is_cancelled() {
             self.observer.beat();
+            self.look_at_threads()?;
             self.take_feedback();
             self.collect().await?;
             self.begin_terms().await?;
@@ -204,6 +242,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Err(aborted) => return Ok(Concluded::NotCommitted(aborted)),
         };
         tracing::warn!(attempt = %attempt.id, %why, "the outcome of a commit is unknown; reading it from Kafka");
+        let begun = Instant::now();
         loop {
             match self.session.settle(attempt).await {
                 Ok(settled) => {
@@ -215,6 +254,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     tracing::info!(attempt = %attempt.id, outcome = name, "settled");
                     self.observer.settled(name);
                     return Ok(concluded);
+                }
+                // The one whom it asks may be lost for good: the next session begins by reading the same.
+                Err(error)
+                    if error.kind == ErrorKind::Retriable && begun.elapsed() >= self.settings.patience =>
+                {
+                    return Err(Error::Silent(format!("an attempt could not be settled: {error}")));
                 }
                 Err(error) if error.kind == ErrorKind::Retriable && !self.stop.is_cancelled() => {
                     self.stand(
@@ -230,9 +275,25 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
     }
 
+    /// Logs a warning about something that comes again and again: once, then how often it was left out.
+    fn warn(&mut self, cause: &'static str, text: std::fmt::Arguments<'_>) {
+        if let Some(left_out) = self.warned.due(cause) {
+            tracing::warn!(left_out, "{text}");
+        }
+    }
+
     /// A partition, or the whole lane, does not move.
     fn stand(&mut self, of: Option<&Partition>, why: Why, text: String) {
         self.stalls.stand(of, why, text, self.clock.now());
+    }
+
+    /// Fails when transforms have taken away more threads than a process can spare.
+    fn look_at_threads(&self) -> Result<(), Error> {
+        let abandoned = self.pool.abandoned();
+        if abandoned >= MOST_ABANDONED {
+            return Err(Error::Abandoned(abandoned));
+        }
+        Ok(())
     }
 
     /// Takes up what the store answered since.
@@ -272,6 +333,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         failure.next_try = None;
                         front.state = State::Passing;
                     }
+                    self.journal.forgive(&id);
                     tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
             }
@@ -294,6 +356,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let now = Instant::now();
         if now.duration_since(self.asked) >= ASK {
             self.asked = now;
+            self.observer.abandoned(self.pool.abandoned());
             let blocked = self
                 .owned
                 .values()

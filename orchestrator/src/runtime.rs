@@ -25,7 +25,10 @@ use crate::{
     config::Settings,
     http::{self, Control, Health, Info, Phase},
     kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
-    lane,
+    lane::{
+        self,
+        journal::{self, Journal},
+    },
     operate::{self, DataDir, Operations, Reconcile, Reconciled},
     reconcile::{self, reconcile_topic},
     registry::Registry,
@@ -104,6 +107,7 @@ pub struct Running {
     health: Health,
     management: SocketAddr,
     lanes: Lanes,
+    journal: Arc<Journal>,
     ended: mpsc::UnboundedReceiver<Ended>,
     servers: Vec<JoinHandle<()>>,
     /// Probes and commands are answered until the lanes have stopped.
@@ -148,7 +152,7 @@ impl Running {
         let mut outcome = Ok(());
         tokio::select! {
             () = self.stop.cancelled() => {}
-            ended = self.ended.recv() => if let Some(ended) = ended { outcome = ended.outcome() },
+            ended = self.ended.recv() => outcome = lanes::outcome(ended),
         }
         self.health.phase(Phase::Draining);
         self.stop.cancel();
@@ -160,6 +164,7 @@ impl Running {
         {
             outcome = Err(Error::Deadline(self.deadline));
         }
+        self.journal.end();
         self.health.phase(Phase::Stopped);
         drop(self.serving);
         for server in self.servers.drain(..) {
@@ -299,12 +304,22 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         quiet,
     )));
 
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let users = tokio::runtime::Builder::new_multi_thread()
         .thread_name("transform")
         .on_thread_start(crate::panics::runs_transforms)
+        // Each lane drives its batch on as many as there are workers; what hangs must never take the last one.
+        .max_blocking_threads(512 + settings.concurrency * workers)
         .enable_all()
         .build()
         .map_err(|e| Error::Failed(format!("cannot start threads for transforms: {e}")))?;
+    let journal = Journal::open(data_dir.path()).map_err(|e| {
+        Error::Failed(format!(
+            "cannot write `{}` into the data directory: {e}",
+            journal::FILE
+        ))
+    })?;
+    let journal = Arc::new(journal);
     let (sender, ended) = mpsc::unbounded_channel();
     let lanes = Lanes::start(lanes::Shared {
         transform,
@@ -315,6 +330,8 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         fallback,
         stores: tokio::runtime::Handle::current(),
         users: users.handle().clone(),
+        journal: journal.clone(),
+        abandoned: Arc::default(),
         clock: Arc::new(SystemClock),
         health: health.clone(),
         stop: stop.clone(),
@@ -331,6 +348,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         health,
         management,
         lanes,
+        journal,
         ended,
         servers,
         serving,

@@ -14,8 +14,12 @@ mod each_store;
 
 #[path = "end_to_end/atomic.rs"]
 mod atomic;
+#[path = "end_to_end/crashes.rs"]
+mod crashes;
 #[path = "end_to_end/drain.rs"]
 mod drain;
+#[path = "end_to_end/freezes.rs"]
+mod freezes;
 #[path = "end_to_end/group.rs"]
 mod group;
 #[path = "end_to_end/identity.rs"]

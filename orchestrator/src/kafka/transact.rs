@@ -53,7 +53,7 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
         }));
     };
     let begun = Instant::now();
-    let deadline = begun + session.transaction_timeout.mul_f64(2.0 / 3.0);
+    let deadline = begun + session.call_limit;
     let producer = session.producer.ready().map_err(not_begun)?;
     let prepared = prepare(producer, attempt, &offsets, &group, deadline);
     let (acknowledged, offsets) = match prepared {
@@ -61,10 +61,10 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
         Err(stop) => return Err(give_up(session, attempt, begun, stop)),
     };
     let asked = Instant::now();
-    let timeout = session.transaction_timeout.mul_f64(2.0 / 3.0);
-    let mut answer = producer.commit(timeout);
+    let until = asked + session.call_limit;
+    let mut answer = producer.commit(left(until));
     if answer.as_ref().is_err_and(|e| e.verdict() == Verdict::Again) {
-        answer = producer.commit(timeout);
+        answer = producer.commit(left(until));
     }
     let times = Times {
         acknowledged,

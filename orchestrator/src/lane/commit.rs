@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::FailureMode,
-    kafka::{Aborted, Attempt, Committed, Send, Session},
+    kafka::{Aborted, Advance, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
     note::MOST_GAPS,
     recorder::{Done, Held},
@@ -59,7 +59,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
             Concluded::NotCommitted(aborted) => aborted,
         };
-        tracing::warn!(attempt = %plan.id, why = %aborted, "a transaction came to nothing; its records are tried again from memory");
+        let what = "a transaction came to nothing; its records are tried again from memory";
+        self.warn("aborted", format_args!("{what}: {aborted} (attempt {})", plan.id));
         self.void(&plan);
         self.aborts += 1;
         self.batch_after = Instant::now() + Duration::from_millis(10 << self.aborts.min(9));
@@ -226,10 +227,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.delay = (elapsed * 2).clamp(*self.settings.delay.start(), *self.settings.delay.end());
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
-        attempt
-            .advance
-            .iter()
-            .for_each(|advance| self.stalls.moved(&advance.partition));
+        for Advance { partition, .. } in &attempt.advance {
+            if self.owned.get(partition).is_some_and(|o| o.blocked.is_some()) {
+                self.stalls.advanced(partition);
+            } else {
+                self.stalls.moved(partition);
+            }
+        }
         for why in [Why::Kafka, Why::Store, Why::Aborted] {
             self.stalls.end(None, why);
         }

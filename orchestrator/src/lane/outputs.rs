@@ -6,6 +6,7 @@ use tracker_api::{AttemptId, RecordId};
 use super::{
     Settings,
     headers::{ATTEMPT, DEDUP_KEY, OUTPUT, disown, header},
+    pool::detach,
 };
 use crate::{
     kafka::Send,
@@ -20,6 +21,16 @@ const OVERHEAD: usize = 128;
 pub(super) struct Prepared(Send);
 
 impl Prepared {
+    /// About how many bytes it holds.
+    pub(super) fn size(&self) -> usize {
+        size(&self.0)
+    }
+
+    /// Its bytes in buffers of their own: those of a poll's buffer keep all of it.
+    pub(super) fn detach(&mut self) {
+        detach(&mut self.0.key, &mut self.0.value, &mut self.0.headers);
+    }
+
     /// The record as attempt `attempt` sends it. Cheap: bytes are shared.
     pub(super) fn send(&self, attempt: &Bytes) -> Send {
         // Not `clone` and `push`: that would copy the headers twice.

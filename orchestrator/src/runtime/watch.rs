@@ -12,7 +12,7 @@ use crate::{
     http::Health,
     kafka::{Recycle, Stats},
     lane::{Observer, stalls::Stall},
-    telemetry::{Counts, LaneMetrics},
+    telemetry::{self, Counts, LaneMetrics},
 };
 
 /// Tells metrics and health how one lane fares.
@@ -86,6 +86,10 @@ impl Observer for Watch {
 
     fn settled(&self, outcome: &'static str) {
         self.metrics.unknown(outcome);
+    }
+
+    fn abandoned(&self, threads: usize) {
+        telemetry::abandoned(threads);
     }
 
     fn in_flight(&self, records: usize) {

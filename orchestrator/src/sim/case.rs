@@ -146,6 +146,9 @@ impl Case {
             batch_bytes: 1 << 20,
             delay: Duration::from_millis(2)..=Duration::from_millis(100),
             max_message_bytes: 1_000_000,
+            log_messages: false,
+            transform_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(70),
             skip,
         }
     }

@@ -67,6 +67,7 @@ impl Observer for Deaf {
     fn committed(&self, _: &Counts, _: Duration) {}
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
+    fn abandoned(&self, _: usize) {}
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
@@ -200,6 +201,7 @@ impl Run {
         let lane = Lane::new(Parts {
             session,
             pool: Arc::new(Pool::new(self.transform.clone(), Handle::current(), pool)),
+            journal: Arc::default(),
             recorder,
             feedback,
             settings: self.settings.clone(),

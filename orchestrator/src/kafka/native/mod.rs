@@ -8,6 +8,7 @@
 //! Rules of this module: no panic may leave a callback (it would abort the process); whatever a callback reaches lives
 //! until `rd_kafka_destroy` has returned; every pointer that librdkafka hands over is owned by exactly one value.
 
+mod caller;
 mod conf;
 mod group;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use rdkafka::{bindings as sys, topic_partition_list::TopicPartitionList, types::
 
 use super::{
     Acks, GroupMetadata,
+    caller::{self, Caller},
     conf::Conf,
     take,
     watch::{self, Watch},
@@ -29,7 +30,15 @@ pub(in crate::kafka) struct Producer {
     watch: Arc<Watch>,
     stop: Arc<AtomicBool>,
     poller: Option<JoinHandle<()>>,
+    /// Where its blocking calls run; none once it is dropped.
+    caller: Option<Caller>,
 }
+
+/// How much longer than its own timeout a call may take: librdkafka looks at it now and then, and the machine may be busy.
+const SLACK: Duration = Duration::from_secs(2);
+/// Threads of this process that may wait in calls which do not return. With more of them nothing is begun: a process that is
+/// started anew has none.
+const MOST_LATE: usize = 16;
 
 // SAFETY: librdkafka's handles may be used by any thread; `Producer` is used by one at a time.
 unsafe impl std::marker::Send for Producer {}
@@ -43,6 +52,16 @@ unsafe impl std::marker::Send for Client {}
 impl Producer {
     /// Creates one; nothing was asked of the broker yet.
     pub(in crate::kafka) fn new(settings: &ClientSettings) -> Result<Self> {
+        let thread = |what: &str| Error {
+            kind: ErrorKind::Fatal,
+            message: format!("no thread for the Kafka producer: {what}"),
+        };
+        if caller::late() >= MOST_LATE {
+            return Err(thread(&format!(
+                "{MOST_LATE} are held by calls of librdkafka that do not return; start the service anew"
+            )));
+        }
+        let caller = Caller::start().map_err(|error| thread(&error.to_string()))?;
         let conf = Conf::new(settings)?;
         let watch = Arc::new(Watch::default());
         let opaque = Arc::as_ptr(&watch).cast_mut().cast();
@@ -72,22 +91,52 @@ impl Producer {
             watch,
             stop: Arc::new(AtomicBool::new(false)),
             poller: None,
+            caller: Some(caller),
         };
         let stop = producer.stop.clone();
         let poller = thread::Builder::new()
             .name("kafka-poll".into())
             .spawn(move || serve(client, &stop));
-        producer.poller = Some(poller.map_err(|error| Error {
-            kind: ErrorKind::Fatal,
-            message: format!("no thread for the Kafka producer: {error}"),
-        })?);
+        producer.poller = Some(poller.map_err(|error| thread(&error.to_string()))?);
         Ok(producer)
     }
 
     /// Fences the predecessor with the same transactional id and ends its open transaction.
     pub(in crate::kafka) fn init(&self, timeout: Duration) -> Outcome<()> {
-        // SAFETY: the client is alive; the error is taken.
-        unsafe { take(sys::rd_kafka_init_transactions(self.client.0, millis(timeout))) }
+        // SAFETY: the client outlives its caller's thread; the error is taken.
+        self.call(timeout, move |client| unsafe {
+            take(sys::rd_kafka_init_transactions(client, millis(timeout)))
+        })
+    }
+
+    /// Makes a call that librdkafka means to end within `timeout`. Late: the answer is an error after which the producer is of
+    /// no more use, and its client lives on until the call returns.
+    fn call(
+        &self,
+        timeout: Duration,
+        call: impl FnOnce(*mut sys::rd_kafka_t) -> Outcome<()> + std::marker::Send + 'static,
+    ) -> Outcome<()> {
+        let client = self.client;
+        let body = move || {
+            let client = client;
+            call(client.0)
+        };
+        let answer = self
+            .caller
+            .as_ref()
+            .and_then(|caller| caller.call(timeout + SLACK, body));
+        answer.unwrap_or_else(|| {
+            Err(TxnError {
+                code: Code::OperationTimedOut,
+                text: format!(
+                    "librdkafka did not return within {:?}, as it was told to",
+                    timeout + SLACK
+                ),
+                fatal: true,
+                abortable: false,
+                retriable: false,
+            })
+        })
     }
 
     pub(in crate::kafka) fn begin(&self) -> Outcome<()> {
@@ -208,25 +257,30 @@ impl Producer {
         group: &GroupMetadata,
         timeout: Duration,
     ) -> Outcome<()> {
-        // SAFETY: client, list and group live through the call.
-        unsafe {
+        let (offsets, group) = (offsets.clone(), group.clone());
+        // SAFETY: list and group live through the call, the client outlives its caller's thread.
+        self.call(timeout, move |client| unsafe {
             take(sys::rd_kafka_send_offsets_to_transaction(
-                self.client.0,
+                client,
                 offsets.ptr(),
                 group.ptr(),
                 millis(timeout),
             ))
-        }
+        })
     }
 
     pub(in crate::kafka) fn commit(&self, timeout: Duration) -> Outcome<()> {
-        // SAFETY: the client is alive.
-        unsafe { take(sys::rd_kafka_commit_transaction(self.client.0, millis(timeout))) }
+        // SAFETY: the client outlives its caller's thread.
+        self.call(timeout, move |client| unsafe {
+            take(sys::rd_kafka_commit_transaction(client, millis(timeout)))
+        })
     }
 
     pub(in crate::kafka) fn abort(&self, timeout: Duration) -> Outcome<()> {
-        // SAFETY: the client is alive.
-        unsafe { take(sys::rd_kafka_abort_transaction(self.client.0, millis(timeout))) }
+        // SAFETY: the client outlives its caller's thread.
+        self.call(timeout, move |client| unsafe {
+            take(sys::rd_kafka_abort_transaction(client, millis(timeout)))
+        })
     }
 
     /// The error after which this producer can do nothing more, if there was one.
@@ -258,7 +312,8 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// Waits a second for librdkafka's threads to end; a name lookup that hangs keeps them longer, in the background.
+    /// Waits a second for librdkafka's threads to end; a name lookup that hangs, or a call that is late, keeps them longer, in
+    /// the background.
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
         // SAFETY: the client is alive; the queue is given back.
@@ -267,29 +322,35 @@ impl Drop for Producer {
             sys::rd_kafka_queue_yield(queue);
             sys::rd_kafka_queue_destroy(queue);
         }
-        if let Some(poller) = self.poller.take() {
-            drop(poller.join());
-        }
-        for (_, topic) in self.topics.drain() {
-            // SAFETY: ours, and nothing sends any more.
-            unsafe { sys::rd_kafka_topic_destroy(topic) }
-        }
-        let (client, watch) = (self.client, self.watch.clone());
+        let Some(caller) = self.caller.take() else { return };
+        let topics: Vec<Topic> = self.topics.drain().map(|(_, topic)| Topic(topic)).collect();
+        let (client, watch, poller) = (self.client, self.watch.clone(), self.poller.take());
         let (done, ended) = mpsc::channel::<()>();
-        let destroy = move || {
-            let client = client;
-            // SAFETY: the last use of the client; `watch` is dropped after it.
-            unsafe { sys::rd_kafka_destroy(client.0) }
+        let is_late = caller.is_late();
+        // A call that has not returned still uses the client: whatever it takes, this comes after it.
+        caller.leave(move || {
+            let (client, topics) = (client, topics);
+            drop(poller.map(JoinHandle::join));
+            // SAFETY: topics and client are ours, and nothing else uses them any more; `watch` is dropped after that.
+            unsafe {
+                for topic in topics {
+                    sys::rd_kafka_topic_destroy(topic.0);
+                }
+                sys::rd_kafka_destroy(client.0);
+            }
             drop(watch);
             drop(done);
-        };
-        if let Ok(handle) = thread::Builder::new().name("kafka-close".into()).spawn(destroy)
-            && ended.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Disconnected)
-        {
-            drop(handle.join());
+        });
+        if !is_late {
+            let _ = ended.recv_timeout(Duration::from_secs(1));
         }
     }
 }
+
+struct Topic(*mut sys::rd_kafka_topic_t);
+
+// SAFETY: librdkafka's handles may be used by any thread.
+unsafe impl std::marker::Send for Topic {}
 
 /// Serves callbacks until told to stop.
 fn serve(client: Client, stop: &AtomicBool) {
