@@ -10,6 +10,7 @@
 
 mod caller;
 mod conf;
+mod fields;
 mod group;
 #[cfg(test)]
 pub(super) mod mock;

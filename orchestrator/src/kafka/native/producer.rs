@@ -16,6 +16,7 @@ use super::{
     Acks, GroupMetadata,
     caller::{self, Caller},
     conf::Conf,
+    fields::{Fields, Headers},
     take,
     watch::{self, Watch},
 };
@@ -357,69 +358,6 @@ fn serve(client: Client, stop: &AtomicBool) {
     while !stop.load(SeqCst) {
         // SAFETY: `drop` joins this thread before it destroys the client.
         unsafe { sys::rd_kafka_poll(client.0, 1_000) };
-    }
-}
-
-/// Headers that librdkafka has not taken yet.
-struct Headers(*mut sys::rd_kafka_headers_t);
-
-impl Headers {
-    fn new(send: &Send) -> Option<Self> {
-        if send.headers.is_empty() {
-            return None;
-        }
-        // SAFETY: each call copies name and value; sizes are theirs. A null value is Kafka's null.
-        unsafe {
-            let headers = Self(sys::rd_kafka_headers_new(send.headers.len()));
-            for header in &send.headers {
-                let (value, size) = header
-                    .value
-                    .as_ref()
-                    .map_or((std::ptr::null(), 0), |v| (v.as_ptr(), v.len()));
-                sys::rd_kafka_header_add(
-                    headers.0,
-                    header.name.as_ptr().cast(),
-                    header.name.len().cast_signed(),
-                    value.cast(),
-                    size.cast_signed(),
-                );
-            }
-            Some(headers)
-        }
-    }
-}
-
-impl Drop for Headers {
-    fn drop(&mut self) {
-        // SAFETY: ours: what librdkafka took was forgotten.
-        unsafe { sys::rd_kafka_headers_destroy(self.0) }
-    }
-}
-
-/// The arguments of one produce call, without an allocation.
-struct Fields {
-    list: [sys::rd_kafka_vu_t; 8],
-    len: usize,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        // SAFETY: integers and pointers, all valid as zero; `vtype` zero is END.
-        unsafe { std::mem::zeroed() }
-    }
-}
-
-impl Fields {
-    fn push(
-        &mut self,
-        vtype: sys::rd_kafka_vtype_t,
-        set: impl FnOnce(&mut sys::rd_kafka_vu_s__bindgen_ty_1),
-    ) {
-        if let Some(field) = self.list.get_mut(self.len) {
-            field.vtype = vtype;
-            set(&mut field.u);
-            self.len += 1;
-        }
     }
 }
 
