@@ -146,7 +146,13 @@ impl Service {
             let at = self.sessions.fetch_add(1, Relaxed);
             Ok(Scripted(fates[at.min(fates.len() - 1)]))
         };
-        lane::caught(keep(&self.shared, 0, Arc::new(Seen::default()), next)).await
+        Box::pin(lane::caught(keep(
+            &self.shared,
+            0,
+            Arc::new(Seen::default()),
+            next,
+        )))
+        .await
     }
 }
 
@@ -221,7 +227,7 @@ fn a_broker_that_stays_away_leaves_a_lane_live() {
                 message: "no broker".into(),
             })
         };
-        let run = keep(&service.shared, 0, Arc::new(watch), away);
+        let run = Box::pin(keep(&service.shared, 0, Arc::new(watch), away));
         let ended = tokio::time::timeout(Duration::from_secs(900), run).await;
         assert!(ended.is_err(), "{ended:?}");
         assert!(health.live().ok, "{:?}", health.live());
