@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::Silent;
+use super::{Error, ErrorKind, Silent};
 
 /// Statistics come each second; older ones say nothing.
 const RECENT: Duration = Duration::from_secs(5);
+
+/// How long after a silence a late copy of our own request to join may fence us.
+const OWN_JOIN: Duration = Duration::from_secs(120);
 
 /// What `statistics.interval.ms` must be for this, in milliseconds.
 pub(super) const STATISTICS: &str = "1000";
@@ -45,6 +48,10 @@ pub(super) struct Presence {
     /// When we were last a member with a coordinator, or began.
     seen: Instant,
     looked: Instant,
+    /// Since when the client has had no coordinator.
+    alone: Option<Instant>,
+    /// When it last had had none for longer than the session may be silent.
+    unanswered: Option<Instant>,
     was_member: bool,
 }
 
@@ -55,6 +62,8 @@ impl Presence {
             max_poll_interval,
             seen: now,
             looked: now,
+            alone: None,
+            unanswered: None,
             was_member: false,
         }
     }
@@ -70,11 +79,17 @@ impl Presence {
         let gap = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
         if gap > RECENT {
             self.seen += gap;
+            self.alone = None;
         }
         // Without recent statistics nothing speaks against it.
         let has_coordinator = coordinator
             .filter(|(_, at)| now.saturating_duration_since(*at) < RECENT)
             .is_none_or(|(has, _)| has);
+        if has_coordinator {
+            self.alone = None;
+        } else if now.saturating_duration_since(*self.alone.get_or_insert(now)) >= self.session_timeout {
+            self.unanswered = Some(now);
+        }
         if std::mem::replace(&mut self.was_member, is_member) && !is_member {
             // librdkafka has waited that long already.
             let last = now.checked_sub(self.session_timeout).unwrap_or(now);
@@ -105,6 +120,27 @@ impl Presence {
                 lost: silent >= patience,
             }
         })
+    }
+}
+
+impl Presence {
+    /// What an error of the consumer means for the session. A static member that was not answered has asked to join more
+    /// than once, and a broker that thaws takes the copies one after another: the later one fences the earlier one. So soon
+    /// after a silence it need not be another process, and a new session tells: one that fences that too is.
+    pub(super) fn read(&self, error: Error, now: Instant) -> Error {
+        let own = self
+            .unanswered
+            .is_some_and(|then| now.saturating_duration_since(then) < OWN_JOIN);
+        if error.kind != ErrorKind::Fenced || !own {
+            return error;
+        }
+        Error {
+            kind: ErrorKind::Fatal,
+            message: format!(
+                "a late copy of a request of our own to join may have fenced us, after Kafka did not answer: {}",
+                error.message
+            ),
+        }
     }
 }
 
@@ -182,6 +218,36 @@ mod tests {
         assert_eq!(member.at(1, true, true), None);
         let later = member.begun + Duration::from_secs(200);
         assert_eq!(member.presence.look(later, true, Some((false, later))), None);
+    }
+
+    #[test]
+    fn who_is_fenced_right_after_a_silence_may_have_fenced_itself_and_nobody_else_may() {
+        let mut member = Member::new();
+        let kind = |member: &Member, second| {
+            let fenced = Error {
+                kind: ErrorKind::Fenced,
+                message: "fenced".into(),
+            };
+            member
+                .presence
+                .read(fenced, member.begun + Duration::from_secs(second))
+                .kind
+        };
+        assert_eq!(member.at(100, true, true), None);
+        member.at(101, false, true);
+        assert_eq!(kind(&member, 101), ErrorKind::Fenced, "it was answered");
+        for second in 102..113 {
+            member.at(second, false, false);
+        }
+        assert_eq!(kind(&member, 113), ErrorKind::Fatal);
+        assert_eq!(kind(&member, 231), ErrorKind::Fatal);
+        assert_eq!(kind(&member, 233), ErrorKind::Fenced);
+        // A process that was stopped itself, while a twin took over, has not looked.
+        let mut sleeper = Member::new();
+        sleeper.at(100, true, true);
+        let woken = sleeper.begun + Duration::from_secs(200);
+        sleeper.presence.look(woken, false, Some((false, woken)));
+        assert_eq!(kind(&sleeper, 200), ErrorKind::Fenced);
     }
 
     #[test]

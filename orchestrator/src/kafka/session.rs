@@ -39,7 +39,7 @@ pub struct KafkaSession {
     pub(super) slow: Duration,
     /// When lag and presence were last looked at.
     looked: Instant,
-    presence: Presence,
+    pub(super) presence: Presence,
     silent: Option<Silent>,
 }
 
@@ -137,7 +137,8 @@ impl Positions for KafkaSession {
 
 impl Session for KafkaSession {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
-        let mut polled = self.consumer.poll(max, wait)?;
+        let polled = self.consumer.poll(max, wait);
+        let mut polled = polled.map_err(|error| self.presence.read(error, Instant::now()))?;
         self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
         let now = Instant::now();

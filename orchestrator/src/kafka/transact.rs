@@ -38,7 +38,8 @@ struct Times {
 pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<Committed, Aborted> {
     let offsets = offsets(attempt).map_err(Aborted::Aborted)?;
     session.producer.ready().map_err(not_begun)?;
-    session.consumer.serve().map_err(not_begun)?;
+    let served = session.consumer.serve();
+    served.map_err(|error| not_begun(session.presence.read(error, Instant::now())))?;
     let lost = session
         .consumer
         .lost_of(attempt.advance.iter().map(|a| &a.partition));
