@@ -199,7 +199,8 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
     limits::look(settings.concurrency)?;
     http::socket_fits(&settings.data_dir).map_err(Error::Config)?;
-    let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref()).map_err(unheld)?;
+    let data_dir =
+        DataDir::hold(&settings.data_dir, settings.instance.as_deref()).map_err(|error| unheld(&error))?;
     let health = Health::new(
         settings.concurrency,
         settings.kafka.max_poll_interval.mul_f64(0.8),
@@ -361,7 +362,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     })
 }
 
-fn unheld(error: operate::Error) -> Error {
+fn unheld(error: &operate::Error) -> Error {
     match error.kind {
         operate::Kind::Held => Error::Held(error.to_string()),
         _ => Error::Config(error.to_string()),

@@ -312,20 +312,17 @@ impl Session for Member {
             .filter_map(|(send, s)| {
                 let (what, why) = if Some(&*s.topic) == log.refuses {
                     (What::Topic, why("no such topic"))
-                } else if &*s.topic == "enriched"
-                    && log
-                        .rejects
-                        .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes()))
-                {
-                    (What::Record, why("too large"))
-                } else if &*s.topic == "dead"
-                    && log
-                        .letters
-                        .is_some_and(|most| most < 1 + u8::from(s.value.is_some()))
-                {
-                    (What::Record, why("too large"))
                 } else {
-                    return None;
+                    let is_too_large = match &*s.topic {
+                        "enriched" => log
+                            .rejects
+                            .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes())),
+                        "dead" => log
+                            .letters
+                            .is_some_and(|most| most < 1 + u8::from(s.value.is_some())),
+                        _ => false,
+                    };
+                    is_too_large.then(|| (What::Record, why("too large")))?
                 };
                 Some(Refused { send, what, why })
             })

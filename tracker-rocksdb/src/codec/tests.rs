@@ -189,7 +189,7 @@ proptest! {
             at: Timestamp(numbers[3]),
         };
         let value = encode_progress(b"key", &progress).unwrap();
-        prop_assert_eq!(decode_progress(b"key", &value).unwrap(), progress.clone());
+        prop_assert_eq!(decode_progress(b"key", &value).unwrap(), progress);
         let old = OldProgress {
             partition: progress.partition.clone(),
             era: progress.era,

@@ -128,6 +128,10 @@ const EFFECTS: &[(&str, &str)] = &[
     ("namespace", "namespaces_on_one_path_share_one_database"),
     ("on-store-failure", "a_failing_store_is_waited_for_under_block"),
     (
+        "on-unreadable",
+        "skip_to_log_start_goes_on_where_the_log_begins_and_says_what_is_lost",
+    ),
+    (
         "ordering",
         "with_partition_order_two_of_one_partition_never_run_at_once",
     ),
