@@ -10,7 +10,11 @@ export CARGO_TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(cache)/target)
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 export CARGO_TERM_COLOR ?= auto
 
-deny = cargo deny --workspace --locked check bans licenses sources
+# Built once, into the cache; a new version beside the old one, so that every machine checks alike.
+deny_version := 0.20.2
+deny_root := $(cache)/cargo-deny-$(deny_version)
+deny_program := $(deny_root)/bin/cargo-deny
+deny = $(deny_program) --workspace --locked check bans licenses sources
 
 .PHONY: help setup tools build demo test test-all lint bench bench-stores deny clean
 
@@ -40,14 +44,13 @@ demo: build ## ARGS='--store postgres --records 20000 --seed 7 --keep --sabotage
 	@$(if $(filter postgres mongo mongodb redis,$(subst =, ,$(ARGS))),scripts/setup stores)
 	@exec "$$CARGO_TARGET_DIR/debug/testkit" demo $(ARGS)
 
-lint: tools ## format, clippy, boundaries, documentation
+lint: tools $(deny_program) ## format, clippy, boundaries, documentation
 	@echo '[1/7] format'
 	@cargo fmt --all --check
 	@echo '[2/7] what each crate may depend on'
 	@scripts/boundaries
 	@echo '[3/7] bans, licences and sources'
-	@if command -v cargo-deny >/dev/null; then $(deny); else \
-		echo 'cargo-deny is not installed, so deny.toml is not checked here: cargo install cargo-deny --locked (3 minutes)'; fi
+	@$(deny)
 	@echo '[4/7] clippy'
 	@scripts/build clippy --locked --workspace --all-targets -- -D warnings
 	@echo '[5/7] documentation'
@@ -74,9 +77,13 @@ bench-stores: setup ## ARGS='--store postgres --entries 10000 --entries 1000000 
 	@cargo build --release --locked --bins -p orders-orchestrator -p testkit
 	@exec "$$CARGO_TARGET_DIR/release/testkit" tracker-bench --raw "$$CARGO_TARGET_DIR/bench-stores.json" $(ARGS)
 
-deny: tools ## bans, licences and sources of every dependency; installs cargo-deny if it is missing
-	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+deny: tools $(deny_program) ## bans, licences and sources of every dependency
 	@$(deny)
+
+# In a folder of its own, which cargo removes: what it is built from is no part of our build output.
+$(deny_program):
+	@echo 'Building cargo-deny $(deny_version), once: 3 to 7 minutes'
+	@env -u CARGO_TARGET_DIR cargo install cargo-deny --version $(deny_version) --locked --quiet --root '$(deny_root)'
 
 clean: ## removes the build output (not Kafka)
 	@cargo clean

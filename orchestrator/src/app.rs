@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long calls to an embedded store that are under way may hold up the end.
-const LAST_CALLS: Duration = Duration::from_secs(3);
+pub(crate) const LAST_CALLS: Duration = Duration::from_secs(3);
 
 /// A service: its name, what it makes of a record, and what it can store to. [`main`](crate::main) gives it a command
 /// line; [`App::start`] runs it inside another program.
@@ -171,7 +171,7 @@ impl<T: Transform> App<T> {
                 ended = &mut whole_life => ended_with(ended),
                 name = signals.next() => {
                     tracing::warn!("{name} again: stopping at once");
-                    Exit::Code(if name == "SIGINT" { 130 } else { 143 })
+                    Exit::of_signal(name)
                 }
                 () = tokio::time::sleep(deadline) => {
                     tracing::error!("nothing has stopped after {deadline:?}: ending at once; what was open is settled at the next start");
@@ -202,20 +202,20 @@ impl<F: Fn(ClientKind, &mut ClientSettings) + Send + Sync> KafkaCustomizer for F
     }
 }
 
-struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -29,7 +29,8 @@ impl Clock for SystemClock {
     }
 }
 
-/// Makes attempt ids that only grow: a fresh UUIDv7, or one more than the greatest seen.
+/// Makes attempt ids that only grow: a fresh UUIDv7, or one more than the greatest seen. Where that would leave the range
+/// that a note may name, which no clock reaches, a fresh one: unlike any other, and readable.
 #[derive(Debug, Default)]
 pub(crate) struct AttemptIds {
     last: u128,
@@ -42,8 +43,14 @@ impl AttemptIds {
     }
 
     pub(crate) fn next(&mut self, clock: &dyn Clock) -> AttemptId {
-        self.last = clock.fresh().as_u128().max(self.last.saturating_add(1));
-        AttemptId(Uuid::from_u128(self.last))
+        let (fresh, grown) = (clock.fresh().as_u128(), self.last.saturating_add(1));
+        let id = if grown >> 124 == 0xf {
+            fresh
+        } else {
+            fresh.max(grown)
+        };
+        self.last = self.last.max(id);
+        AttemptId(Uuid::from_u128(id))
     }
 }
 

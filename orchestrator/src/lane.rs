@@ -11,15 +11,22 @@ mod batch;
 mod commit;
 mod dead_letter;
 mod feed;
+mod first;
 mod headers;
 pub(crate) mod journal;
+mod letters;
 mod observer;
 mod outputs;
+mod pace;
 mod partition;
+mod pending;
 pub(crate) mod pool;
+mod refused;
 mod said;
 mod settings;
+mod sight;
 pub(crate) mod stalls;
+mod topic;
 
 use std::{collections::BTreeMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -29,8 +36,11 @@ use tokio_util::sync::CancellationToken;
 use tracker_api::{Decision, Partition};
 
 use self::{
+    assign::Waiting,
     journal::Journal,
+    pace::Pace,
     partition::{Owned, State},
+    pending::Pending,
     pool::Pool,
     said::Said,
     stalls::{Stalls, Why},
@@ -40,9 +50,11 @@ pub(crate) use self::{
     settings::{Backoff, Settings},
 };
 use crate::{
+    begun::Begun,
     clock::{AttemptIds, Clock},
-    kafka::{self, Aborted, Attempt, Committed, ErrorKind, Session, Settled},
+    kafka::{self, Aborted, Attempt, Committed, ErrorKind, Session, Settled, Topic},
     mutant::{self, Mutant},
+    note::MOST_GAPS,
     recorder::{Feedback, Recorder},
     telemetry::Repeated,
     transform::Transform,
@@ -113,6 +125,7 @@ pub(crate) struct Parts<S, T> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) begun: Arc<Begun>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -125,12 +138,22 @@ pub(crate) struct Lane<S, T> {
     settings: Arc<Settings>,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn Observer>,
+    begun: Arc<Begun>,
     stop: CancellationToken,
     ids: AttemptIds,
     /// Partitions whose term is ours.
     owned: BTreeMap<Partition, Owned>,
     /// Partitions that wait for their term; `true`: newly assigned, to be started; `false`: to be rewound.
     assigned: BTreeMap<Partition, bool>,
+    /// Those of them that cannot begin yet, until they are tried again.
+    waiting: BTreeMap<Partition, Waiting>,
+    /// The source, as it was last seen, and when.
+    topic: Topic,
+    looked: Instant,
+    /// A fetch was refused: look again soon.
+    suspicious: bool,
+    /// Up to where the store has confirmed partitions that begin anew, with the era.
+    told: BTreeMap<Partition, (u64, i64)>,
     /// Eras that the store knows and Kafka's notes do not.
     later_eras: BTreeMap<Partition, u64>,
     /// Whether the group waits for an answer to an assignment.
@@ -141,9 +164,22 @@ pub(crate) struct Lane<S, T> {
     settled: Instant,
     /// Attempts that failed one after another.
     aborts: u32,
+    /// Whether Kafka refused records, which are failures now: what was transformed is decided about anew, and nothing is
+    /// transformed before.
+    judged: bool,
+    pace: Pace,
     said: Said,
     warned: Repeated<&'static str>,
     stalls: Stalls,
+    letters: letters::Letters,
+    /// Partitions of `assigned` whose committed offset is pending.
+    pending: BTreeMap<Partition, Pending>,
+    /// When positions without a record were last committed.
+    tidied: Instant,
+    /// When C(p) of what cannot be read on was last read.
+    read_again: Instant,
+    /// What the client last said was wrong.
+    fault: Option<(Instant, String)>,
     /// The adaptive delay: how long a batch that has begun waits for more.
     delay: Duration,
 }
@@ -167,10 +203,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
             settings,
             clock,
             observer,
+            begun,
             stop,
         } = parts;
         let (now, delay) = (Instant::now(), *settings.delay.start());
         let said = Said::new(settings.log_messages);
+        let pace = Pace::new(&settings);
         Self {
             session,
             pool,
@@ -180,11 +218,18 @@ impl<S: Session, T: Transform> Lane<S, T> {
             settings,
             clock,
             stalls: Stalls::new(observer.clone()),
+            letters: letters::Letters::default(),
             observer,
+            begun,
             stop,
             ids: AttemptIds::default(),
             owned: BTreeMap::new(),
             assigned: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            topic: Topic::default(),
+            looked: now,
+            suspicious: false,
+            told: BTreeMap::new(),
             later_eras: BTreeMap::new(),
             unanswered: false,
             terms_after: now,
@@ -192,8 +237,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
             asked: now,
             settled: now,
             aborts: 0,
+            judged: false,
+            pace,
             said,
             warned: Repeated::every(WARNED),
+            pending: BTreeMap::new(),
+            tidied: now,
+            read_again: now,
+            fault: None,
             delay,
         }
     }
@@ -202,6 +253,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     pub(crate) async fn run(mut self, deadline: Duration) -> Result<(), Error> {
         // After a panic the session is still there, and is left in good order as after any other end.
         let ended = caught(self.work()).await;
+        self.remember(std::iter::empty());
         self.owned.clear();
         let until = Instant::now() + deadline;
         if tokio::time::timeout(deadline / 2, self.recorder.flush())
@@ -228,7 +280,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             if self.batch_after <= Instant::now() && self.ready() > 0 {
                 self.batch().await?;
             }
-            self.look_after().await;
+            self.look_after().await?;
         }
         Ok(())
     }
@@ -306,8 +358,50 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     closed,
                     unknown,
                 } => {
-                    if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.confirm(&attempts, &closed, &unknown);
+                    let owned = self.owned.get_mut(&partition);
+                    if owned.is_some_and(|owned| owned.confirm(&attempts, &closed, &unknown)) {
+                        self.tell(&partition);
+                    }
+                }
+                Feedback::Missed {
+                    partition,
+                    term,
+                    missed,
+                } => {
+                    let owned = self.owned.get_mut(&partition);
+                    let owned =
+                        owned.filter(|owned| (owned.era, owned.term) == term && owned.missed.is_none());
+                    if let Some(owned) = owned {
+                        owned.missed = Some(missed);
+                        self.tell(&partition);
+                    }
+                }
+                Feedback::Told {
+                    partition,
+                    era,
+                    committed,
+                } => {
+                    let owned = self.owned.get_mut(&partition).filter(|o| o.era == era);
+                    if let Some(owned) = owned {
+                        owned.told = committed.max(owned.told);
+                    }
+                }
+                Feedback::Lacks { partition, era, gap } => {
+                    let owned = self.owned.get_mut(&partition).filter(|o| o.era == era);
+                    let new =
+                        |o: &&mut Owned| !o.gaps.iter().any(|g| g.start <= gap.start && gap.end <= g.end);
+                    if let Some(owned) = owned.filter(new) {
+                        let offsets = u64::try_from(gap.end - gap.start).unwrap_or(0);
+                        tracing::warn!(%partition, ?gap, "the store came back older than what it had confirmed: nobody can tell what became of these offsets");
+                        self.observer.store_behind(offsets);
+                        owned.gaps.add(gap);
+                        owned.gaps.bound(MOST_GAPS);
+                    }
+                }
+                Feedback::Behind { partition, era } => {
+                    if self.owned.get(&partition).is_some_and(|o| o.era == era) {
+                        tracing::warn!(%partition, "the store knows less than it had confirmed: the partition begins a new term");
+                        self.restart(&partition);
                     }
                 }
                 Feedback::Outdated { partition, era } => self.later_era(&partition, era),
@@ -320,23 +414,35 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     let Some(owned) = self.owned.get_mut(&id.partition).filter(|o| o.era == era) else {
                         continue;
                     };
-                    let Some(front) = owned.work.front_mut().filter(|w| w.record.id == id) else {
+                    let is_blocked = owned.blocked.is_some();
+                    let Some(work) = owned.first_undone().filter(|w| w.record.id == id) else {
                         continue;
                     };
-                    if revision <= front.revision || owned.blocked.is_none() {
+                    if revision <= work.revision || !is_blocked {
                         continue;
                     }
-                    front.revision = revision;
-                    owned.blocked = None;
-                    if let (Decision::Skip, Some(failure)) = (&decision, &mut front.failure) {
+                    work.revision = revision;
+                    if let (Decision::Skip, Some(failure)) = (&decision, &mut work.failure) {
                         failure.passes = true;
                         failure.next_try = None;
-                        front.state = State::Passing;
+                        work.state = State::Passing;
                     }
                     self.journal.forgive(&id);
+                    owned.blocked = None;
                     tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
             }
+        }
+    }
+
+    /// Writes the partition's row anew, at an id of its own: of two rows of one attempt the gaps would unite, and nothing may
+    /// be committed for long.
+    fn tell(&mut self, partition: &Partition) {
+        let id = self.ids.next(&*self.clock);
+        let owned = self.owned.get(partition).filter(|owned| owned.missed.is_some());
+        if let Some(owned) = owned {
+            self.recorder
+                .tell(owned.progress(partition, id, self.recorder.now()));
         }
     }
 
@@ -352,7 +458,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     }
 
     /// What is done now and then: asking about blocking records, settling what lies below C(p).
-    async fn look_after(&mut self) {
+    async fn look_after(&mut self) -> Result<(), Error> {
         let now = Instant::now();
         if now.duration_since(self.asked) >= ASK {
             self.asked = now;
@@ -361,19 +467,29 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 .owned
                 .values()
                 .filter(|o| o.blocked.is_some())
-                .filter_map(|o| o.work.front());
+                .filter_map(|o| o.work.get(o.done()));
             let blocked: Vec<_> = blocked.map(|work| work.record.id.clone()).collect();
             self.observer.blocked(&blocked);
             if !blocked.is_empty() {
                 self.recorder.ask(blocked);
             }
+            self.look_at_logs().await?;
         }
         if now.duration_since(self.settled) >= SETTLE {
             self.settled = now;
+            self.look_at_topic().await;
+            self.look_back().await?;
             for (partition, owned) in &self.owned {
                 self.recorder.settle(owned.position(partition));
             }
+            let told = self.owned.iter().filter(|(_, o)| o.told > o.began);
+            self.recorder
+                .check(told.map(|(p, o)| (p.clone(), o.era, o.told)).collect());
+        } else if self.suspicious && now.duration_since(self.looked) >= ASK {
+            self.look_at_topic().await;
+            self.look_back().await?;
         }
+        Ok(())
     }
 }
 

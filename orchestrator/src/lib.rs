@@ -21,6 +21,7 @@ pub mod transform;
 pub use app::App;
 pub use cli::main;
 
+mod begun;
 mod clock;
 #[allow(dead_code, reason = "some are hooked in by the simulation alone")]
 mod mutant;

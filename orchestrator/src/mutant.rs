@@ -43,6 +43,26 @@ pub(crate) enum Mutant {
     ResetLeavesFailing,
     /// An era that lies below one that the store knows stays.
     LowEraStays,
+    /// An answer about a request is taken for one about its first record.
+    BlameTheFirst,
+    /// A record whose output is refused is tried again at once, as if it had not failed.
+    RefusedWithoutBlock,
+    /// What was not acknowledged in time is sent again as it was.
+    LateWithoutShrinking,
+    /// A group without offsets is new, whatever the store and the data directory know.
+    VacuousFirstStart,
+    /// A store that does not answer has never seen a partition.
+    NoAnswerIsNeverSeen,
+    /// Nobody looks at what the store had confirmed.
+    ToldIgnored,
+    /// A topic of the same name is the same topic.
+    TopicIdIgnored,
+    /// The store keeps every gap that a partition's row ever had.
+    GapsOnlyGrow,
+    /// A partition whose committed offset is pending keeps the others, and the group, waiting.
+    PendingBlocksAll,
+    /// The position is committed although records before it are still to be done.
+    PositionOverWork,
 }
 
 /// Whether the loop is to be wrong in this way.

@@ -3,7 +3,7 @@
 //! It says what the store has not confirmed yet, so that whoever owns the partition next can settle it. Anybody with
 //! write access to the group can set it, so what is read back is untrusted: what is not exactly ours is *no note*.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use tracker_api::{AttemptId, Gaps};
 use uuid::Uuid;
@@ -16,6 +16,15 @@ pub(crate) const MOST_UNCONFIRMED: usize = 16;
 const MOST_BYTES: usize = 4_096;
 /// Sixteen unconfirmed attempts and so many gaps of 20-digit offsets stay below [`MOST_BYTES`].
 pub(crate) const MOST_GAPS: usize = 64;
+
+/// The greatest era and term that are read: every store holds them, and no clock and no count of terms comes near.
+pub(crate) const MOST: u64 = 1 << 62;
+
+/// The era or term after `number`. It stops at [`MOST`], which only a note that somebody made up says: what we write we can
+/// read, or nobody could tell any more what became of our own attempts.
+pub(crate) fn after(number: u64) -> u64 {
+    number.saturating_add(1).min(MOST)
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Note {
@@ -34,6 +43,13 @@ pub(crate) struct Note {
     pub(crate) store: u32,
     /// What this era committed below it was told to another store.
     pub(crate) since: i64,
+    /// How many partitions the topic had when the group began on it: a partition of a number at or above this came later.
+    /// 0: the topic was made again after that, so all of it came later. None: unknown, as older versions wrote no such thing.
+    pub(crate) partitions: Option<i32>,
+    /// The topic's id, as [`kafka::Topic`](crate::kafka::Topic) has it; none: unknown.
+    pub(crate) topic: Option<Arc<str>>,
+    /// Up to where `store` has confirmed the progress of this era, at least. A store that says less came back older.
+    pub(crate) told: i64,
 }
 
 impl Note {
@@ -58,6 +74,13 @@ impl Note {
 /// Whether a committed note names `attempt`, as its own or as unconfirmed: then that attempt is committed.
 pub(crate) fn names(note: &str, attempt: AttemptId) -> bool {
     Note::read(Some(note)).is_some_and(|note| note.attempt == attempt || note.unconfirmed.contains(&attempt))
+}
+
+/// Whether it begins an era on a topic that was made again: then its offsets begin anew, and may lie below what stands.
+pub(crate) fn begins_anew(advance: &Advance) -> bool {
+    let before = Note::read(advance.start_note.as_deref());
+    let new = Note::read(Some(&advance.note));
+    matches!((before, new), (Some(before), Some(new)) if new.era > before.era && new.partitions == Some(0))
 }
 
 /// What the committed positions say of an attempt whose outcome is unknown.
@@ -92,10 +115,19 @@ pub(crate) fn read_outcome(attempt: &Attempt, positions: &[Position]) -> Reading
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let passed = if self.passed { "p" } else { "-" };
+        let partitions = self.partitions.map_or("-".to_owned(), |count| count.to_string());
         write!(
             f,
-            "v1;{};{passed};{};{};{};{:08x};{};",
-            self.attempt, self.era, self.term, self.began, self.store, self.since
+            "v2;{};{passed};{};{};{};{:08x};{};{};{};{};",
+            self.attempt,
+            self.era,
+            self.term,
+            self.began,
+            self.store,
+            self.since,
+            partitions,
+            self.topic.as_deref().unwrap_or("-"),
+            self.told
         )?;
         for (i, attempt) in self.unconfirmed.iter().enumerate() {
             write!(f, "{}{attempt}", if i == 0 { "" } else { "," })?;
@@ -121,7 +153,7 @@ impl FromStr for Note {
         }
         let fields: Vec<&str> = text.split(';').collect();
         let [
-            "v1",
+            version,
             attempt,
             passed,
             era,
@@ -129,15 +161,26 @@ impl FromStr for Note {
             began,
             store,
             since,
-            unconfirmed,
-            gaps,
-        ] = fields[..]
+            rest @ ..,
+        ] = &fields[..]
         else {
             return Err(NotOurs);
         };
+        let (partitions, topic, told, unconfirmed, gaps) = match (*version, rest) {
+            ("v2", [partitions, topic, told, unconfirmed, gaps]) => (
+                count(partitions)?,
+                topic_id(topic)?,
+                offset(told)?,
+                unconfirmed,
+                gaps,
+            ),
+            // Of an older version of ours, which promised nothing of the three: the least that can be said.
+            ("v1", [unconfirmed, gaps]) => (None, None, 0, unconfirmed, gaps),
+            _ => return Err(NotOurs),
+        };
         let unconfirmed = list(unconfirmed).map(attempt_id).collect::<Result<Vec<_>, _>>()?;
         let ranges = list(gaps).map(range).collect::<Result<Vec<_>, _>>()?;
-        let passed = match passed {
+        let passed = match *passed {
             "p" => true,
             "-" => false,
             _ => return Err(NotOurs),
@@ -155,6 +198,9 @@ impl FromStr for Note {
             began: offset(began)?,
             store: mark(store)?,
             since: offset(since)?,
+            partitions,
+            topic,
+            told,
         })
     }
 }
@@ -173,13 +219,36 @@ fn attempt_id(text: &str) -> Result<AttemptId, NotOurs> {
     }
 }
 
-/// Eras and terms only grow too.
+/// Eras and terms only grow, see [`after`].
 fn number(text: &str) -> Result<u64, NotOurs> {
-    text.parse().ok().filter(|n| *n < u64::MAX / 2).ok_or(NotOurs)
+    digits(text)?.parse().ok().filter(|n| *n <= MOST).ok_or(NotOurs)
 }
 
 fn offset(text: &str) -> Result<i64, NotOurs> {
-    text.parse().ok().filter(|offset| *offset >= 0).ok_or(NotOurs)
+    digits(text)?.parse().map_err(|_| NotOurs)
+}
+
+/// Without a sign, as we write them.
+fn digits(text: &str) -> Result<&str, NotOurs> {
+    Some(text)
+        .filter(|text| text.bytes().all(|b| b.is_ascii_digit()))
+        .ok_or(NotOurs)
+}
+
+fn count(text: &str) -> Result<Option<i32>, NotOurs> {
+    match text {
+        "-" => Ok(None),
+        text => i32::try_from(offset(text)?).map(Some).map_err(|_| NotOurs),
+    }
+}
+
+fn topic_id(text: &str) -> Result<Option<Arc<str>>, NotOurs> {
+    let is_digit = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    match text {
+        "-" => Ok(None),
+        id if id.len() == 22 && id.bytes().all(is_digit) => Ok(Some(id.into())),
+        _ => Err(NotOurs),
+    }
 }
 
 fn mark(text: &str) -> Result<u32, NotOurs> {
@@ -189,15 +258,8 @@ fn mark(text: &str) -> Result<u32, NotOurs> {
 
 fn range(text: &str) -> Result<std::ops::Range<i64>, NotOurs> {
     let (start, end) = text.split_once('-').ok_or(NotOurs)?;
-    let (start, end): (i64, i64) = (
-        start.parse().map_err(|_| NotOurs)?,
-        end.parse().map_err(|_| NotOurs)?,
-    );
-    if 0 <= start && start < end {
-        Ok(start..end)
-    } else {
-        Err(NotOurs)
-    }
+    let (start, end) = (offset(start)?, offset(end)?);
+    if start < end { Ok(start..end) } else { Err(NotOurs) }
 }
 
 #[cfg(test)]
@@ -210,8 +272,8 @@ mod tests {
         Note {
             attempt: ids.next(&SystemClock),
             passed: unconfirmed < MOST_UNCONFIRMED,
-            era: u64::MAX / 2 - 1,
-            term: u64::MAX / 2 - 1,
+            era: MOST,
+            term: MOST,
             unconfirmed: (0..unconfirmed).map(|_| ids.next(&SystemClock)).collect(),
             gaps: (0..gaps as i64)
                 .map(|i| i64::MAX - 4 * (i + 1)..i64::MAX - 4 * i - 2)
@@ -219,7 +281,25 @@ mod tests {
             began: i64::MAX - 1,
             store: 0xfeed_beef,
             since: i64::MAX - 2,
+            partitions: Some(i32::MAX),
+            topic: Some("ivMBYlx7TZ6gESIzRFVmdw".into()),
+            told: i64::MAX - 3,
         }
+    }
+
+    #[test]
+    fn a_note_of_the_version_before_is_read_and_promises_nothing_new() {
+        let note = note(1, 1);
+        let text = note.to_string();
+        let fields: Vec<&str> = text.split(';').collect();
+        let old = format!("v1;{};{}", fields[1..8].join(";"), fields[11..].join(";"));
+        let expected = Note {
+            partitions: None,
+            topic: None,
+            told: 0,
+            ..note
+        };
+        assert_eq!(old.parse(), Ok(expected));
     }
 
     #[test]
@@ -248,7 +328,11 @@ mod tests {
         for bad in [
             String::new(),
             "hello".into(),
-            good.replace("v1", "v2"),
+            good.replace("v2", "v1"),
+            good.replace("v2", "v3"),
+            good.replace("ivMBYlx7TZ6gESIzRFVmdw", "ivMBYlx7TZ6gESIzRFVmd"),
+            good.replace("ivMBYlx7TZ6gESIzRFVmdw", "ivMBYlx7TZ6gESIzRFVm=="),
+            good.replace(&format!(";{};", i32::MAX), ";-1;"),
             good.replace(";p;", ";x;"),
             good.replace(&format!(";{};", i64::MAX - 1), ";-1;"),
             note(16, 0).to_string().replace(";-;", ";p;"),
@@ -259,10 +343,97 @@ mod tests {
             good.replace("feedbeef", "+eedbeef"),
             good.replace("feedbeef", "feed"),
             format!("v1;{ffff};p;1;1;0;00000000;0;;"),
-            format!("v1;{};p;{};1;0;00000000;0;;", note(0, 0).attempt, u64::MAX),
+            format!("v1;{};p;{};1;0;00000000;0;;", note(0, 0).attempt, MOST + 1),
+            format!("v1;{};p;1;+1;0;00000000;0;;", note(0, 0).attempt),
             "x".repeat(MOST_BYTES),
         ] {
             assert_eq!(bad.parse::<Note>(), Err(NotOurs), "{bad}");
+        }
+    }
+
+    /// What the next owner writes, at most: with everything grown that grows.
+    fn next(found: &Note) -> Note {
+        let mut ids = AttemptIds::default();
+        found
+            .open_attempts()
+            .iter()
+            .chain([&found.attempt])
+            .for_each(|seen| ids.observe(*seen));
+        let mut next = found.clone();
+        (next.era, next.term) = (after(found.era), after(found.term));
+        (next.unconfirmed, next.passed) = (found.open_attempts(), false);
+        next.attempt = ids.next(&SystemClock);
+        next.gaps.add(found.began..i64::MAX);
+        next.bounded()
+    }
+
+    #[test]
+    fn every_note_that_reads_can_be_followed_by_one_of_ours_that_reads() {
+        let mut random = fastrand();
+        let text = note(MOST_UNCONFIRMED, MOST_GAPS).to_string();
+        let greatest = format!(
+            "v1;ef{};p;{MOST};{MOST};{};ffffffff;{};;0-{}",
+            "f".repeat(30),
+            i64::MAX,
+            i64::MAX,
+            i64::MAX
+        );
+        let pieces = [
+            "",
+            ";",
+            ",",
+            "-",
+            "p",
+            "+1",
+            "0",
+            "-1",
+            "v1",
+            "é",
+            "\0",
+            "9223372036854775807",
+            "9223372036854775808",
+            "4611686018427387904",
+            "4611686018427387905",
+            "18446744073709551615",
+            "99999999999999999999999",
+        ];
+        let mut read = 0;
+        for start in [text, note(1, 1).to_string(), note(0, 0).to_string(), greatest] {
+            read += u32::from(Note::read(Some(&start)).is_some());
+            for _ in 0..20_000 {
+                let mut fields: Vec<&str> = start.split_inclusive([';', ',', '-']).collect();
+                for _ in 0..=random() % 3 {
+                    let at = usize::try_from(random()).unwrap() % fields.len();
+                    let piece = usize::try_from(random()).unwrap() % pieces.len();
+                    match random() % 3 {
+                        0 => fields[at] = pieces[piece],
+                        1 => fields.insert(at, pieces[piece]),
+                        _ if fields.len() > 1 => drop(fields.remove(at)),
+                        _ => {}
+                    }
+                }
+                let Some(found) = Note::read(Some(&fields.concat())) else {
+                    continue;
+                };
+                read += 1;
+                let mut follows = found;
+                for _ in 0..2 {
+                    follows = next(&follows);
+                    assert_eq!(follows.to_string().parse().as_ref(), Ok(&follows));
+                }
+            }
+        }
+        assert!(read > 1_000, "{read}");
+    }
+
+    /// xorshift: the same numbers in every run.
+    fn fastrand() -> impl FnMut() -> u64 {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
         }
     }
 

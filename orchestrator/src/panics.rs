@@ -6,7 +6,6 @@
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     cell::Cell,
-    collections::BTreeMap,
     io::Write,
     panic::{self, PanicHookInfo},
     sync::{
@@ -14,10 +13,10 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::operate::escape;
+use crate::{operate::escape, telemetry::Repeated};
 
 /// One line for each place in the program's text within so long.
 const ONCE_IN: Duration = Duration::from_secs(10);
@@ -30,7 +29,7 @@ thread_local! {
 
 /// Whether the process is ours: then its other threads' panics are told in the same way.
 static IS_OURS: AtomicBool = AtomicBool::new(false);
-static SAID: Mutex<Said> = Mutex::new(Said(BTreeMap::new()));
+static SAID: Mutex<Repeated<String>> = Mutex::new(Repeated::every(ONCE_IN));
 
 /// Marks the current thread as one that runs transforms.
 pub(crate) fn runs_transforms() {
@@ -63,7 +62,7 @@ fn log(panic: &PanicHookInfo<'_>, transform: bool) {
     let due = SAID
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .due(&place, Instant::now());
+        .due(place.clone());
     let Some(suppressed) = due else { return };
     let why = message(panic.payload_as_str().unwrap_or("a panic without a message"));
     let thread = escape(thread::current().name().unwrap_or("?"));
@@ -90,25 +89,6 @@ pub(crate) fn message(text: &str) -> String {
     match safe.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &safe[..end]),
         None => safe,
-    }
-}
-
-/// When each place was last told, and how often it panicked since. As many as the program has places that panic.
-struct Said(BTreeMap<String, (Instant, u64)>);
-
-impl Said {
-    /// Whether a line about this place is due, and how many were left out since the last.
-    fn due(&mut self, place: &str, now: Instant) -> Option<u64> {
-        let Some((last, suppressed)) = self.0.get_mut(place) else {
-            self.0.insert(place.to_owned(), (now, 0));
-            return Some(0);
-        };
-        if now.duration_since(*last) < ONCE_IN {
-            *suppressed += 1;
-            return None;
-        }
-        *last = now;
-        Some(std::mem::take(suppressed))
     }
 }
 
@@ -166,15 +146,6 @@ mod tests {
         // With RUST_BACKTRACE there is one, of functions' names.
         let told = text.split("backtrace=").next().unwrap();
         assert!(told.chars().count() < 800, "{told}");
-    }
-
-    #[test]
-    fn a_place_is_told_again_with_how_many_were_left_out() {
-        let (mut said, now) = (Said(BTreeMap::new()), Instant::now());
-        let seen: Vec<_> = ["a", "a", "a", "b"].map(|place| said.due(place, now)).into();
-        assert_eq!(seen, [Some(0), None, None, Some(0)]);
-        let later = now + ONCE_IN;
-        assert_eq!((said.due("a", later), said.due("a", later)), (Some(2), None));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! settled by reading Kafka, never by a clock.
 
 use serde::{Deserialize, Serialize};
-use tracker_api::{Entry, Failure, FailureTracker, Outcome, Progress, Query};
+use tracker_api::{Entry, Failure, FailureTracker, Outcome, Partition, Progress, Query};
 
 use crate::{
     kafka::{self, Position, Positions},
@@ -47,12 +47,26 @@ pub(crate) async fn reconcile_topic(
 ) -> Result<Vec<(Position, Report)>, Error> {
     let partitions = positions.partitions(topic).await?;
     let mut reports = Vec::with_capacity(partitions.len());
-    for position in positions.committed(&partitions).await? {
-        let mut report = below(tracker, &position, Some(store)).await?;
-        report.failed += passed_by_reset(tracker, &position).await?;
-        reports.push((position, report));
+    let mut known: Vec<Position> = positions
+        .positions(&partitions)
+        .await?
+        .into_iter()
+        .flatten()
+        .collect();
+    loop {
+        for position in known {
+            let mut report = below(tracker, &position, Some(store)).await?;
+            report.failed += passed_by_reset(tracker, &position).await?;
+            reports.push((position, report));
+        }
+        // What is pending keeps nothing else from being settled. It is asked for once more, and named.
+        let is_done = |p: &&Partition| reports.iter().any(|(position, _)| position.partition == **p);
+        let left: Vec<Partition> = partitions.iter().filter(|p| !is_done(p)).cloned().collect();
+        if left.is_empty() {
+            return Ok(reports);
+        }
+        known = positions.committed(&left).await?;
     }
-    Ok(reports)
 }
 
 /// What an entry says to a reader: nothing, if it is of an older era than its partition's progress, at or above the floor
@@ -237,6 +251,9 @@ mod tests {
             began: 0,
             store: 7,
             since: 10,
+            partitions: None,
+            topic: None,
+            told: 0,
         };
         let position = Position {
             partition: partition(),

@@ -9,24 +9,23 @@ mod marker;
 mod queue;
 mod recovery;
 mod store;
+mod told;
 
 use std::{
-    ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{runtime::Handle, sync::mpsc, task::AbortHandle};
 use tracker_api::{
-    AttemptId, Captured, Decision, DynTracker, Entry, Outcome, Partition, Progress, RecordId, Result,
-    Timestamp, Version,
+    Captured, DynTracker, Entry, Outcome, Partition, Progress, RecordId, Result, Timestamp, Version,
 };
 
 pub(crate) use self::{
-    again::Again,
     queue::{Kept, Mark},
     recovery::Recovery,
     store::{Odd, import},
+    told::{Done, Feedback, Held},
 };
 use crate::{
     clock::Clock,
@@ -55,77 +54,6 @@ pub(crate) struct Settings {
     pub(crate) skip_succeeded: bool,
 }
 
-/// What the store answered, for the lane to take up when it next looks.
-#[derive(Debug)]
-pub(crate) enum Feedback {
-    /// The failures of these attempts are `failed` in the store, or voided: the note need not name them any more.
-    Confirmed {
-        partition: Partition,
-        attempts: Vec<AttemptId>,
-        closed: Vec<i64>,
-        /// Of these the store did not take the failure: they lie in a gap.
-        unknown: Vec<i64>,
-    },
-    /// The store knows a later era of this partition.
-    Outdated { partition: Partition, era: u64 },
-    /// An operator decided about a blocking record.
-    Decided {
-        id: RecordId,
-        era: u64,
-        revision: u64,
-        decision: Decision,
-    },
-}
-
-impl Feedback {
-    /// The store does not hold the failures of these records: their offsets do not close, and become gaps if they are none.
-    fn except(&mut self, missing: &[(RecordId, Outcome)]) {
-        let Self::Confirmed {
-            partition,
-            closed,
-            unknown,
-            ..
-        } = self
-        else {
-            return;
-        };
-        let failures = missing.iter().filter(|(_, outcome)| *outcome == Outcome::Failed);
-        for (id, _) in failures.filter(|(id, _)| id.partition == *partition) {
-            let before = closed.len();
-            closed.retain(|offset| *offset != id.offset);
-            if closed.len() < before {
-                unknown.push(id.offset);
-            }
-        }
-    }
-}
-
-/// Who holds the failures that an attempt passes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Held {
-    /// The store; or nobody needs to.
-    #[default]
-    Store,
-    /// The fallback: their offsets become gaps.
-    Fallback,
-    /// Only the dead letter in the same transaction: their offsets become gaps.
-    DeadLetter,
-    /// Somebody with a newer version wrote about these records: do not commit, read C(p) again.
-    Superseded(Vec<RecordId>),
-}
-
-/// What a commit made true.
-#[derive(Debug, Default)]
-pub(crate) struct Done {
-    /// `failed` and `succeeded` entries, at the attempt's version.
-    pub(crate) entries: Vec<Entry>,
-    pub(crate) progress: Vec<Progress>,
-    /// Partitions whose failures this attempt passed, with the gaps that close once they are in the store.
-    pub(crate) passed: Vec<(Partition, Vec<i64>)>,
-    /// Who holds these failures.
-    pub(crate) held: Held,
-}
-
 /// One lane's recorder. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorder {
@@ -151,7 +79,9 @@ impl Recorder {
         clock: Arc<dyn Clock>,
     ) -> (Self, mpsc::UnboundedReceiver<Feedback>) {
         let (feedback, receiver) = mpsc::unbounded_channel();
-        let (due, queue) = (mpsc::channel(1), Arc::new(queue::Queue::new()));
+        // So little in tests that the simulation meets the bound.
+        let most = if cfg!(test) { 8 << 10 } else { queue::MOST_BYTES };
+        let (due, queue) = (mpsc::channel(1), Arc::new(queue::Queue::new(most)));
         if let Some(store) = &store {
             runtime.spawn(marker::run(store.clone(), due.1, feedback.clone(), queue.clone()));
         }
@@ -180,11 +110,6 @@ impl Recorder {
     /// Whether each record has an entry of its own.
     pub(crate) fn is_outbox(&self) -> bool {
         self.store.is_some() && self.settings.tracking == Tracking::Outbox
-    }
-
-    /// Whether what has succeeded already is not produced again.
-    pub(crate) fn skips_succeeded(&self) -> bool {
-        self.is_outbox() && self.settings.skip_succeeded
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -231,38 +156,6 @@ impl Recorder {
             Ok(Err(error)) => Err(error),
             Err(join) => Err(store::gone(join)),
         }
-    }
-
-    /// What the store says of records that may have been read before, those of one partition in the order of their
-    /// offsets. `Err`: it does not answer.
-    pub(crate) async fn succeeded<R>(self, records: Vec<R>) -> Result<Again>
-    where
-        R: Deref<Target = SourceRecord> + Send + Sync + 'static,
-    {
-        let Some(store) = self.store.clone() else {
-            return Ok(Again::default());
-        };
-        let asked = self
-            .runtime
-            .spawn(async move { again::ask(&*store, &records).await });
-        let again = asked.await.map_err(store::gone)?.inspect_err(|error| {
-            if let Some(left_out) = self.said("unanswered") {
-                tracing::warn!(%error, left_out, "the store does not say what has succeeded already: its partitions wait (outbox.skip-succeeded)");
-            }
-        })?;
-        if let Some(first) = again.done.first()
-            && let Some(left_out) = self.said("succeeded")
-        {
-            let records = again.done.len();
-            tracing::info!(records, %first, left_out, "read again and not produced again, as their success is known (outbox.skip-succeeded)");
-        }
-        if let Some(first) = again.others.first()
-            && let Some(left_out) = self.said("others")
-        {
-            let records = again.others.len();
-            tracing::warn!(records, %first, left_out, "the store knows a success of other records at these places, as if the topic had been made again: they are produced");
-        }
-        Ok(again)
     }
 
     /// Whether a line about `what` is due, and how many were left out since the last.
@@ -400,6 +293,14 @@ impl Recorder {
         });
     }
 
+    /// Writes a partition's row, without waiting.
+    pub(crate) fn tell(&self, row: Progress) {
+        self.mark(Mark {
+            progress: vec![row],
+            ..Mark::default()
+        });
+    }
+
     fn mark(&self, mark: Mark) {
         if self.store.is_some() && !mark.is_empty() {
             self.queue.push(mark);
@@ -454,19 +355,35 @@ impl Recorder {
         });
     }
 
-    /// The partition's era as the store knows it; none if it knows none or does not answer.
-    pub(crate) async fn known_era(self, partition: Partition) -> Option<u64> {
-        let store = self.store.clone()?;
-        let progress = self
-            .runtime
-            .spawn(async move { store.progress().await })
-            .await
-            .ok()?
-            .ok()?;
-        progress
-            .into_iter()
-            .find(|p| p.partition == partition)
-            .map(|p| p.era)
+    /// How far each partition has come, as the store knows it; nothing where nothing is tracked. `Err`: no answer, which
+    /// is not "nothing".
+    pub(crate) async fn rows(self) -> Result<Vec<Progress>> {
+        let Some(store) = self.store.clone() else {
+            return Ok(Vec::new());
+        };
+        let rows = self.runtime.spawn(async move { store.progress().await });
+        rows.await.unwrap_or_else(|join| Err(store::gone(join)))
+    }
+
+    /// Looks whether the store still knows what it had confirmed: of each partition and era, up to which offset. Answers
+    /// arrive as [`Feedback::Behind`].
+    pub(crate) fn check(&self, told: Vec<(Partition, u64, i64)>) {
+        let Some(store) = self.store.clone() else { return };
+        if told.is_empty() || mutant::active(Mutant::ToldIgnored) {
+            return;
+        }
+        let feedback = self.feedback.clone();
+        self.runtime.spawn(async move {
+            let Ok(rows) = store.progress().await else { return };
+            for (partition, era, told) in told {
+                let knows = |row: &Progress| {
+                    row.partition == partition && (row.era > era || row.era == era && row.committed >= told)
+                };
+                if !rows.iter().any(knows) {
+                    let _ = feedback.send(Feedback::Behind { partition, era });
+                }
+            }
+        });
     }
 
     /// Waits until everything handed to the marker is durable. Bound it with a deadline: the store may be down.

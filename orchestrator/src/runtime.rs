@@ -5,10 +5,14 @@
 
 mod fit;
 mod lanes;
+mod limits;
 mod mark;
 mod predecessor;
 mod retention;
+mod store_watch;
 mod watch;
+#[cfg(test)]
+mod wiring;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,6 +25,7 @@ use self::{
     lanes::{Ended, Lanes},
 };
 use crate::{
+    begun::{self, Begun},
     clock::SystemClock,
     config::Settings,
     http::{self, Control, Health, Info, Phase},
@@ -197,8 +202,10 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     crate::panics::install(false);
     let renderer = telemetry::install();
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
-    let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref())
-        .map_err(|e| Error::Held(e.to_string()))?;
+    limits::look(settings.concurrency)?;
+    http::socket_fits(&settings.data_dir).map_err(Error::Config)?;
+    let data_dir =
+        DataDir::hold(&settings.data_dir, settings.instance.as_deref()).map_err(|error| unheld(&error))?;
     let health = Health::new(
         settings.concurrency,
         settings.kafka.max_poll_interval.mul_f64(0.8),
@@ -222,6 +229,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         health.clone(),
         renderer,
         info.clone(),
+        http::Hosts::new(&settings.management_hosts),
         quiet.clone(),
     ))];
     tracing::info!(%management, instance = data_dir.instance(), "health and metrics are served");
@@ -270,12 +278,17 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     let store = store.map(|inner| {
         let guarded = Arc::new(Guarded::new(inner, guard(&settings)));
         health.store(guarded.watch());
-        let (keep, state, quiet) = (settings.retention, guarded.watch(), quiet.clone());
+        let (keep, state, until) = (settings.retention, guarded.watch(), quiet.clone());
         let store = guarded.clone();
         servers.push(tokio::spawn(async move {
-            quiet
-                .run_until_cancelled(retention::run(keep, &*store, state, &SystemClock))
-                .await;
+            let retention = retention::run(keep, &*store, state, &SystemClock);
+            let both = async { tokio::join!(retention, store.look_again()) };
+            until.run_until_cancelled(both).await;
+        }));
+        let (store, until) = (guarded.clone(), quiet.clone());
+        let watching = store_watch::run(store, &settings, health.clone());
+        servers.push(tokio::spawn(async move {
+            until.run_until_cancelled(watching).await;
         }));
         guarded as DynTracker
     });
@@ -286,6 +299,15 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         }));
     }
     let mark = mark::of_service(&registry, &settings, &data_dir).map_err(|e| Error::Config(e.to_string()))?;
+    let begun = Begun::load(data_dir.path(), &settings.group_id, &settings.source_topic).map_err(|e| {
+        let file = data_dir.path().join(begun::FILE);
+        Error::Config(format!(
+            "cannot read what the group has committed from {}: {e}. Restore it, or delete it if the store or Kafka knows the \
+             group's positions",
+            file.display()
+        ))
+    })?;
+    let begun = Arc::new(begun);
     let operations = match &store {
         None => Operations::none(),
         Some(store) => Operations::new(store.clone()).with_reconcile(reconciler(
@@ -326,6 +348,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         kafka,
         customizer,
         mark,
+        begun,
         store,
         fallback,
         stores: tokio::runtime::Handle::current(),
@@ -355,6 +378,13 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         users: Some(users),
         _data_dir: data_dir,
     })
+}
+
+fn unheld(error: &operate::Error) -> Error {
+    match error.kind {
+        operate::Kind::Held => Error::Held(error.to_string()),
+        _ => Error::Config(error.to_string()),
+    }
 }
 
 fn guard(settings: &Settings) -> resilience::Settings {

@@ -93,6 +93,46 @@ pub fn add_partitions(bootstrap: &str, name: &str, partitions: usize) -> Result<
     Ok(())
 }
 
+/// Waits until a group has no members: a static one stays for its session's time.
+pub fn wait_until_empty(bootstrap: &str, group: &str, patience: Duration) -> Result<()> {
+    let seen: BaseConsumer = client(bootstrap).create()?;
+    let begun = Instant::now();
+    while begun.elapsed() < patience {
+        let list = seen.fetch_group_list(Some(group), PATIENCE)?;
+        if list.groups().iter().all(|g| g.members().is_empty()) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Err(format!("group {group} still has members after {} s", patience.as_secs()).into())
+}
+
+/// Deletes a group once it has no members.
+pub fn delete_group(bootstrap: &str, group: &str, patience: Duration) -> Result<()> {
+    wait_until_empty(bootstrap, group, patience)?;
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    for answer in wait(admin.delete_groups(&[group], &options))?? {
+        answer.map_err(|(group, code)| format!("group {group} could not be deleted: {code}"))?;
+    }
+    Ok(())
+}
+
+/// Deletes what a partition of a topic holds, read or not.
+pub fn delete_records(bootstrap: &str, topic: &str, partition: i32) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = client(bootstrap).create()?;
+    let mut all = TopicPartitionList::new();
+    all.add_partition_offset(topic, partition, Offset::End)?;
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let answers = wait(admin.delete_records(&all, &options))??;
+    for element in answers.elements() {
+        element
+            .error()
+            .map_err(|error| format!("{topic}:{partition} could not be emptied: {error}"))?;
+    }
+    Ok(())
+}
+
 /// Sets a group's offsets in `partitions` partitions of a topic to `offset`, as `kafka-consumer-groups --reset-offsets` does:
 /// with no metadata. Waits until the last member is gone, as the broker refuses it before.
 pub fn reset_offsets(bootstrap: &str, group: &str, topic: &str, partitions: i32, offset: i64) -> Result<()> {

@@ -292,11 +292,7 @@ impl Stage {
         if let Some(id) = &self.victim {
             println!("(the sabotage dropped {id})");
         }
-        Ok(if verdict.is_true() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(verdict.exit_code().into())
     }
 
     fn explain(&self, service: &Service) {

@@ -152,11 +152,7 @@ fn check(options: &CheckOptions) -> Result<ExitCode> {
     check.patience = Duration::from_secs(options.patience);
     let verdict = check.run()?;
     println!("{verdict}");
-    Ok(if verdict.is_true() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(verdict.exit_code().into())
 }
 
 fn proxy(options: &ProxyOptions) -> Result<ExitCode> {

@@ -190,6 +190,43 @@ fn cases() -> Vec<Case> {
             &[("ORCHESTRATOR_CONCURRENCY", "1000")],
             &["ORCHESTRATOR_CONCURRENCY", "64"],
         ),
+        added(
+            "a second document",
+            "---\nspring.kafka.bootstrap-servers: 127.0.0.1:2",
+            &["orchestrator.yml:8:1", "second document"],
+        ),
+        added(
+            "a trust store that only Java reads",
+            "spring.kafka.ssl.trust-store-location: /tls/trust.jks",
+            &["orchestrator.yml:7:", "keytool -list -rfc"],
+        ),
+        added(
+            "two clusters",
+            "spring.kafka.producer.bootstrap-servers: 127.0.0.1:2\nspring.kafka.consumer.bootstrap-servers: 127.0.0.1:3",
+            &["orchestrator.yml:8:", "set twice", "orchestrator.yml:7:"],
+        ),
+        added(
+            "a login module that librdkafka has not",
+            "spring.kafka.properties.sasl.jaas.config: a.IAMLoginModule required;",
+            &["orchestrator.yml:7:", "no such login module"],
+        ),
+        variable(
+            "all of Spring's settings in one variable",
+            &[("SPRING_APPLICATION_JSON", "{}")],
+            &["SPRING_APPLICATION_JSON", "SPRING_KAFKA_"],
+        ),
+        variable(
+            "a fault, and a warning that is the reason",
+            &[
+                ("ORCHESTRATOR_FAILURE_MODE", "atomics"),
+                ("SPRING_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:2"),
+            ],
+            &[
+                "ORCHESTRATOR_FAILURE_MODE",
+                "SPRING_KAFKA_BOOTSTRAP_SERVERS",
+                "orchestrator.yml:2:",
+            ],
+        ),
         variable(
             "one of the original's variables with a bad value",
             &[("MAX_POLL_RECORDS", "lots")],

@@ -14,8 +14,12 @@ mod each_store;
 
 #[path = "end_to_end/atomic.rs"]
 mod atomic;
+#[path = "end_to_end/begin.rs"]
+mod begin;
 #[path = "end_to_end/crashes.rs"]
 mod crashes;
+#[path = "end_to_end/destination.rs"]
+mod destination;
 #[path = "end_to_end/drain.rs"]
 mod drain;
 #[path = "end_to_end/freezes.rs"]
@@ -28,6 +32,8 @@ mod identity;
 mod late;
 #[path = "end_to_end/outages.rs"]
 mod outages;
+#[path = "end_to_end/reading.rs"]
+mod reading;
 #[path = "end_to_end/reset.rs"]
 mod reset;
 #[path = "end_to_end/scene.rs"]

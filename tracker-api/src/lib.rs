@@ -11,6 +11,7 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod corrupt;
 mod entry;
 mod error;
 mod memory;
@@ -19,6 +20,7 @@ mod resolution;
 mod secret;
 mod tracker;
 
+pub use corrupt::{CorruptRow, CorruptRows};
 pub use entry::{
     AttemptId, Captured, Entry, Failure, Header, Outcome, Partition, RecordId, Timestamp, Version, coalesce,
     coalesce_whole,

@@ -7,6 +7,7 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
+    corrupt::CorruptRow,
     entry::{Entry, Outcome, Partition, RecordId, Timestamp, coalesce, coalesce_whole},
     error::{Error, ErrorKind, Result},
     progress::Progress,
@@ -209,6 +210,18 @@ impl MemoryTracker {
     pub(crate) fn model(&self) -> MutexGuard<'_, Model> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// What it holds now, for tests of a store that comes back older than it was.
+    #[doc(hidden)]
+    pub fn backup(&self) -> Model {
+        self.model().clone()
+    }
+
+    /// Holds what a backup holds, and nothing else.
+    #[doc(hidden)]
+    pub fn restore(&self, backup: Model) {
+        *self.model() = backup;
+    }
 }
 
 #[async_trait]
@@ -250,8 +263,12 @@ impl FailureTracker for MemoryTracker {
         Ok(())
     }
 
-    // It forgets by its name: whoever configures `memory` has accepted it.
-    fn risks(&self) -> Vec<Risk> {
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
         Vec::new()
+    }
+
+    // It forgets by its name: whoever configures `memory` has accepted it.
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }

@@ -1,8 +1,8 @@
-use std::ops::Range;
+use std::{cmp::Ordering, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Partition, Timestamp};
+use crate::entry::{AttemptId, Partition, Timestamp};
 
 /// Ranges of offsets about which a tracker cannot speak. Kept sorted, disjoint and not touching.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,11 @@ impl Gaps {
             self.add(gap.start..gap.end.min(range.start));
             self.add(gap.start.max(range.end)..gap.end);
         }
+    }
+
+    /// Adds all of another's.
+    pub fn unite(&mut self, other: &Self) {
+        other.iter().for_each(|gap| self.add(gap.clone()));
     }
 
     /// Whether `offset` lies in a gap.
@@ -101,14 +106,25 @@ pub struct Progress {
     pub partition: Partition,
     /// The partition's era; a greater one wins whole.
     pub era: u64,
+    /// The term of the owner that wrote the row; 0 in a row from before rows said so.
+    #[serde(default)]
+    pub term: u64,
+    /// The attempt id at which the owner wrote it: ids only grow within a term, so of two rows the one with the greater id
+    /// knows more. Nil in a row from before rows said so.
+    #[serde(default)]
+    pub attempt: AttemptId,
     /// The least offset at which this store began to be told.
     pub floor: i64,
     /// Offsets below it were read.
     pub received: i64,
     /// Offsets below it are committed.
     pub committed: i64,
-    /// Ranges below `committed` about which this store cannot speak.
+    /// Ranges below `committed` about which this store cannot speak. One that closes leaves the row.
     pub gaps: Gaps,
+    /// The part of `gaps` that this store was never told, as another store was: no note in Kafka names it, so it is carried
+    /// from owner to owner in this row alone.
+    #[serde(default)]
+    pub missed: Gaps,
     /// Records that a commit passed as failures, at least.
     pub failed: u64,
     /// Records whose success was committed (filtered ones included), at least.
@@ -118,21 +134,45 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// The join: a greater era wins whole; within one, the greatest positions and counts, the least floor, the union of gaps.
+    /// The join: a greater era wins whole. Within one, the greatest positions and counts and the least floor stay, and the
+    /// gaps are those of the later writer, which is the one with the greater (term, attempt): it knows which gaps have
+    /// closed since the earlier one wrote, and a union would keep those for ever. Two rows of one writer unite their gaps.
+    ///
+    /// Commutative, associative and idempotent, as each part is: a maximum, a minimum, or a union below a total order.
     pub fn join(&mut self, new: &Self) {
         match new.era.cmp(&self.era) {
-            std::cmp::Ordering::Less => {}
-            std::cmp::Ordering::Greater => *self = new.clone(),
-            std::cmp::Ordering::Equal => {
+            Ordering::Less => {}
+            Ordering::Greater => *self = new.clone(),
+            Ordering::Equal => {
                 self.floor = self.floor.min(new.floor);
                 self.received = self.received.max(new.received);
                 self.committed = self.committed.max(new.committed);
-                new.gaps.iter().for_each(|gap| self.gaps.add(gap.clone()));
                 self.failed = self.failed.max(new.failed);
                 self.succeeded = self.succeeded.max(new.succeeded);
                 self.at = self.at.max(new.at);
+                self.join_gaps(new);
             }
         }
+    }
+
+    fn join_gaps(&mut self, new: &Self) {
+        match new.writer().cmp(&self.writer()) {
+            Ordering::Less => {}
+            Ordering::Greater => {
+                (self.term, self.attempt) = new.writer();
+                self.gaps.clone_from(&new.gaps);
+                self.missed.clone_from(&new.missed);
+            }
+            Ordering::Equal => {
+                self.gaps.unite(&new.gaps);
+                self.missed.unite(&new.missed);
+            }
+        }
+    }
+
+    /// What decides whose gaps stay within an era.
+    pub fn writer(&self) -> (u64, AttemptId) {
+        (self.term, self.attempt)
     }
 }
 

@@ -39,7 +39,7 @@ impl Serialize for Secret {
 }
 
 /// The address of a store, as `scheme://user:password@host/…`. It prints and serialises with `***` for the password and for
-/// each value of the query whose name speaks of a secret; text that is no such address is not shown at all.
+/// each value of the query whose name is not known to be no secret; text that is no such address is not shown at all.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct SecretUrl(String);
@@ -78,8 +78,9 @@ impl SecretUrl {
         };
         let query = query.map_or_else(String::new, |query| {
             let shown = query.split('&').map(|pair| match pair.split_once('=') {
-                Some((name, _)) if is_secret(name) => format!("{name}=***"),
-                _ => pair.to_owned(),
+                Some((name, _)) if !may_show(name) => format!("{name}=***"),
+                Some(_) => pair.to_owned(),
+                None => "***".to_owned(),
             });
             format!("?{}", shown.collect::<Vec<_>>().join("&"))
         });
@@ -87,18 +88,46 @@ impl SecretUrl {
     }
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    [
-        "pass",
-        "secret",
-        "token",
-        "key",
-        "credential",
-        "authmechanismproperties",
-    ]
-    .iter()
-    .any(|part| name.contains(part))
+/// Options of our stores' addresses that say how to connect and hold no secret, without case and dashes.
+const SHOWN: &[&str] = &[
+    "applicationname",
+    "appname",
+    "authmechanism",
+    "authsource",
+    "compressors",
+    "connecttimeoutms",
+    "currentschema",
+    "dbname",
+    "directconnection",
+    "host",
+    "hostaddr",
+    "journal",
+    "loadbalanced",
+    "localthresholdms",
+    "maxpoolsize",
+    "minpoolsize",
+    "port",
+    "protocol",
+    "readconcernlevel",
+    "readpreference",
+    "replicaset",
+    "retryreads",
+    "retrywrites",
+    "rewritebatchedinserts",
+    "serverselectiontimeoutms",
+    "ssl",
+    "sslmode",
+    "sslrootcert",
+    "tls",
+    "tlscafile",
+    "user",
+    "w",
+    "wtimeoutms",
+];
+
+fn may_show(name: &str) -> bool {
+    let plain: String = name.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+    SHOWN.contains(&plain.to_ascii_lowercase().as_str())
 }
 
 impl fmt::Debug for SecretUrl {

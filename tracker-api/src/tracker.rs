@@ -5,6 +5,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    corrupt::CorruptRow,
     entry::{Entry, Outcome, Partition, RecordId, Timestamp},
     error::{Error, ErrorKind, Result},
     progress::Progress,
@@ -149,8 +150,7 @@ pub struct Group {
     pub message: String,
 }
 
-/// A promise of the contract that a store cannot keep as it is set up: known when it was opened. Tracking that needs the
-/// promise refuses to start, unless the operator accepts the risk by its name.
+/// A promise of the contract that a store cannot keep as it is set up. Tracking that needs the promise refuses to start, unless the operator accepts the risk by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Risk {
     /// What an operator writes to accept it: lower case and dashes, the backend's name first, such as `redis-everysec`.
@@ -183,6 +183,10 @@ impl Purgeable {
 /// * **Cancel-safe**: dropping a call's future leaves what an `Err` leaves.
 /// * **The clock is the caller's**: a tracker reads none and orders nothing by arrival.
 /// * **Bytes are bytes**: keys, values, header names and values come back unchanged. An entry of up to 64 KiB is never refused.
+/// * **A row that cannot be read is put aside, named**: `get`, `list`, `groups`, `progress` and `purge` answer what can be read
+///   and leave it out, `resolve` finds nothing there, and `record` and `import` write as on nothing, so that one damaged row
+///   never stops the rows behind it. `corrupt_rows` names it. `Corrupt` is left for what is no row: a missing table, a column
+///   of another type, a damaged file.
 /// * **Two halves**: `record` never touches a resolution, `resolve` never touches an outcome.
 /// * **One round trip**: a call of up to 2 000 entries, changes or ids is one exchange with the store.
 ///
@@ -222,8 +226,15 @@ pub trait FailureTracker: fmt::Debug + Send + Sync + 'static {
     /// Fails unless the store can be written to.
     async fn ping(&self) -> Result<()>;
 
-    /// What this store, as it was found when it was opened, cannot promise; empty for one that keeps the contract.
-    fn risks(&self) -> Vec<Risk>;
+    /// The rows that this handle has met and could not read, since it was opened (see [`CorruptRows`]). Asks nothing of the
+    /// store.
+    ///
+    /// [`CorruptRows`]: crate::CorruptRows
+    fn corrupt_rows(&self) -> Vec<CorruptRow>;
+
+    /// What this store, as it is set up now, cannot promise; empty for one that keeps the contract. Asks the store: a
+    /// setting may be changed while it is open.
+    async fn risks(&self) -> Result<Vec<Risk>>;
 }
 
 /// A tracker chosen at run time.

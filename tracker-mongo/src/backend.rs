@@ -3,8 +3,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use async_trait::async_trait;
 use mongodb::bson::{Bson, RawBson, RawDocumentBuf, doc, raw::cstr};
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Outcome, Page, Partition, Progress, Purgeable,
-    Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
+    Change, CorruptRow, Entry, Error, ErrorKind, FailureTracker, Group, Outcome, Page, Partition, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
 };
 
 use crate::{
@@ -21,7 +21,6 @@ pub(crate) struct Tracker {
     pub(crate) link: Link,
     pub(crate) number: Number,
     pub(crate) name: String,
-    pub(crate) risks: Vec<Risk>,
 }
 
 // Rounds of reading what a pipeline could not join and replacing it if nobody was faster. Each round somebody gets on.
@@ -57,13 +56,10 @@ type ById = (
 fn by_id(documents: Vec<RawDocumentBuf>) -> Result<ById> {
     let (mut entries, mut progress) = ById::default();
     for document in documents {
-        if document
-            .get_document("_id")
-            .is_ok_and(|id| id.get("progress").is_ok_and(|at| at.is_some()))
-        {
-            progress.insert(codec::read_progress(&document)?.partition, document);
+        if codec::is_progress(&document) {
+            progress.insert(codec::partition_of(&document)?, document);
         } else {
-            entries.insert(codec::read_entry(&document)?.id, document);
+            entries.insert(codec::record_of(&document)?, document);
         }
     }
     Ok((entries, progress))
@@ -139,7 +135,17 @@ impl Tracker {
                     // Purged since; it is new again.
                     None => self.statement(entry),
                     Some(document) => {
-                        let held = codec::read_entry(document)?;
+                        let read = codec::read_entry(document);
+                        let Some(held) = self.link.aside(document, read)? else {
+                            of_entries.push(entry);
+                            statements.push(Statement {
+                                how: How::SwapEntry,
+                                new: codec::entry_instead(entry, document),
+                                held: Some(RawBson::Array(codec::guard(document, &codec::ENTRY_GUARD))),
+                                ..self.statement(entry)
+                            });
+                            continue;
+                        };
                         let mut kept = held.clone();
                         kept.merge(entry);
                         if kept.version == entry.version {
@@ -166,7 +172,8 @@ impl Tracker {
                 let statement = match held_progress.get(&row.partition) {
                     None => self.progress_statement(row),
                     Some(document) => {
-                        let mut kept = codec::read_progress(document)?;
+                        let read = self.link.aside(document, codec::read_progress(document))?;
+                        let mut kept = read.unwrap_or_else(|| row.clone());
                         kept.join(row);
                         Statement {
                             how: How::SwapProgress,
@@ -290,8 +297,8 @@ impl FailureTracker for Tracker {
         let wanted = wanted.into_iter().map(|id| codec::id(self.number, id));
         let mut held: HashMap<RecordId, Entry> = HashMap::new();
         for document in self.documents("reading", wanted).await? {
-            let entry = codec::read_entry(&document)?;
-            held.insert(entry.id.clone(), entry);
+            let read = self.link.aside(&document, codec::read_entry(&document))?;
+            held.extend(read.map(|entry| (entry.id.clone(), entry)));
         }
         Ok(ids.iter().map(|id| held.get(id).cloned()).collect())
     }
@@ -337,7 +344,11 @@ impl FailureTracker for Tracker {
         Ok(())
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.risks.clone()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.link.corrupt.all()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        crate::schema::greet(&self.link, "asking what it promises").await
     }
 }

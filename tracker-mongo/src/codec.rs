@@ -8,8 +8,8 @@ use mongodb::bson::{
     rawdoc, spec::BinarySubtype,
 };
 use tracker_api::{
-    AttemptId, Captured, Claim, Decision, Entry, Failure, Gaps, Header, Outcome, Partition, Progress,
-    RecordId, Resolution, Result, Status, Timestamp, Version,
+    AttemptId, Captured, Claim, Decision, Entry, Failure, Header, Outcome, Partition, RecordId, Resolution,
+    Result, Status, Timestamp, Version,
 };
 use uuid::Uuid;
 
@@ -104,7 +104,7 @@ fn binary(bytes: &[u8]) -> Binary {
     }
 }
 
-fn uuid(uuid: Uuid) -> Binary {
+pub(crate) fn uuid(uuid: Uuid) -> Binary {
     Binary {
         subtype: BinarySubtype::Uuid,
         bytes: uuid.as_bytes().to_vec(),
@@ -195,25 +195,19 @@ pub(crate) fn entry(entry: &Entry) -> RawDocumentBuf {
     held
 }
 
-pub(crate) fn revision(value: u64) -> RawBson {
-    raw_number(value)
+/// What is written over a document that cannot be read: the entry as on nothing, and what stood there beside it.
+pub(crate) fn entry_instead(entry: &Entry, document: &RawDocument) -> RawDocumentBuf {
+    let mut held = self::entry(entry);
+    if entry.revision == 0 && entry.resolution.is_none() {
+        held.append(cstr!("r"), RawBson::Null);
+        held.append(cstr!("n"), raw_number(0));
+    }
+    held.append(cstr!("aside"), document);
+    held
 }
 
-pub(crate) fn progress(progress: &Progress) -> RawDocumentBuf {
-    let mut gaps = RawArrayBuf::new();
-    for gap in progress.gaps.iter() {
-        gaps.push(rawdoc! { "s": gap.start, "e": gap.end });
-    }
-    let mut held = RawDocumentBuf::new();
-    held.append(cstr!("e"), raw_number(progress.era));
-    held.append(cstr!("floor"), progress.floor);
-    held.append(cstr!("received"), progress.received);
-    held.append(cstr!("committed"), progress.committed);
-    held.append(cstr!("gaps"), gaps);
-    held.append(cstr!("failed"), raw_number(progress.failed));
-    held.append(cstr!("succeeded"), raw_number(progress.succeeded));
-    held.append(cstr!("at"), progress.at.0);
-    held
+pub(crate) fn revision(value: u64) -> RawBson {
+    raw_number(value)
 }
 
 fn read_partition(id: &Row<'_>) -> Result<Partition> {
@@ -316,37 +310,18 @@ pub(crate) fn read_entry(document: &RawDocument) -> Result<Entry> {
     })
 }
 
-pub(crate) fn read_progress(document: &RawDocument) -> Result<Progress> {
-    let row = Row::new(document, "a partition's progress");
-    let partition = read_partition(&row.row("_id")?)?;
-    let name = format!("the progress of `{partition}`");
-    let row = Row::new(document, &name);
-    let mut gaps = Gaps::default();
-    for gap in row.rows("gaps")? {
-        gaps.add(gap.whole("s")?..gap.whole("e")?);
-    }
-    Ok(Progress {
-        partition,
-        era: row.unsigned("e")?,
-        floor: row.whole("floor")?,
-        received: row.whole("received")?,
-        committed: row.whole("committed")?,
-        gaps,
-        failed: row.unsigned("failed")?,
-        succeeded: row.unsigned("succeeded")?,
-        at: Timestamp(row.whole("at")?),
-    })
-}
-
 /// The fields that a write compares when it replaces what it has read: all that a writer changes.
 pub(crate) const ENTRY_GUARD: [&str; 6] = ["v", "at", "f", "ff", "c", "n"];
 /// The same of a progress.
-pub(crate) const PROGRESS_GUARD: [&str; 8] = [
+pub(crate) const PROGRESS_GUARD: [&str; 11] = [
     "e",
+    "term",
+    "attempt",
     "floor",
     "received",
     "committed",
     "gaps",
+    "missed",
     "failed",
     "succeeded",
     "at",
@@ -363,6 +338,10 @@ pub(crate) fn guard(document: &RawDocument, fields: &[&str]) -> RawArrayBuf {
     }
     held
 }
+
+mod partition;
+
+pub(crate) use partition::{is_progress, name, partition_of, progress, read_progress, record_of};
 
 #[cfg(test)]
 mod tests;

@@ -60,12 +60,12 @@ pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn Failu
     // All of it together waits no longer than the bound.
     let opening = link.with_timeout(config.connect_timeout());
     let opened = async {
-        let risks = schema::greet(&opening).await?;
+        schema::greet(&opening, schema::OPENING).await?;
         schema::check(&opening, namespace).await?;
         schema::index(&opening).await?;
-        Ok((schema::claim(&opening, namespace).await?, risks))
+        schema::claim(&opening, namespace).await
     };
-    let (number, risks) = match tokio::time::timeout(config.connect_timeout(), opened).await {
+    let number = match tokio::time::timeout(config.connect_timeout(), opened).await {
         Ok(opened) => opened?,
         Err(_) => {
             let message = format!(
@@ -79,6 +79,5 @@ pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn Failu
         link,
         number,
         name: namespace.name.clone(),
-        risks,
     }))
 }

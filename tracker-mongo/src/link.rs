@@ -1,15 +1,16 @@
 //! One namespace's way to the server: what is sent, how long it may take, and how the answer is read.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use mongodb::{
     Client, Collection, Cursor, Database,
     bson::{Bson, Document, RawArrayBuf, RawBson, RawDocument, RawDocumentBuf, doc, raw::cstr, rawdoc},
     options::{CollectionOptions, Hint, ReadConcern, ReadPreference, SelectionCriteria},
 };
-use tracker_api::{Error, ErrorKind, Result};
+use tracker_api::{CorruptRows, Error, ErrorKind, Result};
 
 use crate::{
+    codec,
     error::{self, Place},
     pipelines::{How, REFUSED},
 };
@@ -54,6 +55,8 @@ pub(crate) struct Link {
     entries: Collection<RawDocumentBuf>,
     pub(crate) place: Place,
     timeout: Duration,
+    /// The namespace's documents that could not be read.
+    pub(crate) corrupt: Arc<CorruptRows>,
 }
 
 impl Link {
@@ -68,7 +71,13 @@ impl Link {
             database,
             place,
             timeout,
+            corrupt: Arc::default(),
         }
+    }
+
+    /// A document that was read; none where it is damaged, which is remembered.
+    pub(crate) fn aside<T>(&self, document: &RawDocument, read: Result<T>) -> Result<Option<T>> {
+        self.corrupt.aside(|| codec::name(document, "_id"), read)
     }
 
     pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
@@ -223,15 +232,29 @@ impl Link {
         (command, taken)
     }
 
-    /// Reads as one exchange what fits into an answer of 16 MiB; what is more, in as many as it takes.
+    /// Reads as one exchange what fits into an answer of 16 MiB; what is more, in as many as it takes. Leaves out what cannot
+    /// be read.
     pub(crate) async fn find<T>(
         &self,
         doing: &str,
         find: Find,
         read: impl Fn(&RawDocument) -> Result<T>,
     ) -> Result<Vec<T>> {
+        Ok(self.find_counted(doing, find, read).await?.0)
+    }
+
+    /// The same, and how many documents there were.
+    pub(crate) async fn find_counted<T>(
+        &self,
+        doing: &str,
+        find: Find,
+        read: impl Fn(&RawDocument) -> Result<T>,
+    ) -> Result<(Vec<T>, usize)> {
         let cursor = self.cursor(doing, find).await?;
-        self.drain(doing, cursor, read).await
+        let aside = |document: &RawDocument| self.aside(document, read(document));
+        let found = self.drain(doing, cursor, aside).await?;
+        let count = found.len();
+        Ok((found.into_iter().flatten().collect(), count))
     }
 
     /// The first ones, in the order of the sort, that are wanted. What is not is passed over here.
@@ -246,7 +269,8 @@ impl Link {
         let mut cursor = self.cursor(doing, find).await?;
         let mut found = Vec::new();
         while found.len() < limit && self.answer(doing, cursor.advance()).await? {
-            found.extend(Some(read(cursor.current())?).filter(&wanted));
+            let document = cursor.current();
+            found.extend(self.aside(document, read(document))?.filter(&wanted));
         }
         Ok(found)
     }

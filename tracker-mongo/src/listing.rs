@@ -238,10 +238,23 @@ pub(crate) fn find(number: Number, query: &Query) -> Result<Option<Find>> {
 }
 
 pub(crate) async fn page(tracker: &Tracker, query: &Query) -> Result<Page> {
-    let Some(find) = find(tracker.number, query)? else {
+    let Some(mut find) = find(tracker.number, query)? else {
         return Ok(Page::default());
     };
-    let mut entries: Vec<Entry> = tracker.link.find("listing", find, codec::read_entry).await?;
+    let mut entries: Vec<Entry>;
+    loop {
+        let (found, count) = tracker
+            .link
+            .find_counted("listing", find.clone(), codec::read_entry)
+            .await?;
+        entries = found;
+        // In place of what was left out, as many more: otherwise the page would seem to be the last one.
+        let left_out = count - entries.len();
+        if entries.len() > query.page_size() || count < find.limit || left_out == 0 {
+            break;
+        }
+        find.limit = query.page_size() + 1 + left_out;
+    }
     let more = entries.len() > query.page_size();
     entries.truncate(query.page_size());
     let next = entries.last().filter(|_| more).map(|last| Cursor {
@@ -322,7 +335,10 @@ pub(crate) async fn groups(tracker: &Tracker, query: &Query) -> Result<Vec<Group
     for _ in 0..LOOKS {
         let found = tracker
             .link
-            .aggregate("grouping", pipeline.clone(), index, read_group)
+            .aggregate("grouping", pipeline.clone(), index, |group| {
+                let name = || codec::name(group, "sample");
+                Ok(tracker.link.corrupt.aside(name, read_group(group))?.flatten())
+            })
             .await?;
         let whole = found.iter().all(Option::is_some);
         groups = found.into_iter().flatten().collect();

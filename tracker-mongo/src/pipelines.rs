@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use mongodb::bson::{Bson, Document, RawArrayBuf, RawDocumentBuf, bson, doc};
 use tracker_api::{Change, Decision};
 
-use crate::codec::{ENTRY_GUARD, OPEN, PROGRESS_GUARD, status_number};
+use crate::codec::{self, ENTRY_GUARD, OPEN, PROGRESS_GUARD, status_number};
 
 /// The code of an error that a pipeline raises on purpose: ConversionFailure.
 pub(crate) const REFUSED: i32 = 241;
@@ -94,24 +94,39 @@ fn swap(fields: &[&str]) -> RawArrayBuf {
     pipeline(doc! { "$cond": [{ "$eq": [held, "$$held"] }, merged([]), refuse()] })
 }
 
-/// Joins a partition's progress. Refused: gaps that the held ones do not have.
+/// Joins a partition's progress. Refused: another row of the writer whose gaps are held, with gaps that
+/// the held one lacks; and over a document whose era is no number, which is put aside.
 fn join_progress() -> RawArrayBuf {
+    // A document from before rows named their writer is the least one's.
+    let held = |field: &str, least: Bson| bson!({ "$ifNull": [format!("${field}"), least] });
+    let nobody = || Bson::Binary(codec::uuid(uuid::Uuid::nil()));
+    let (term, attempt) = (held("term", bson!(0_i64)), held("attempt", nobody()));
+    let (gaps, missed) = (bson!("$gaps"), held("missed", bson!([])));
+    let writer = bson!([term.clone(), attempt.clone()]);
+    let new_writer = bson!(["$$new.term", "$$new.attempt"]);
     let greatest = |field: &str| bson!({ "$max": [format!("${field}"), format!("$$new.{field}")] });
     let positions = bson!({
         "floor": { "$min": ["$floor", "$$new.floor"] },
         "received": greatest("received"),
         "committed": greatest("committed"),
-        "gaps": "$gaps",
         "failed": greatest("failed"),
         "succeeded": greatest("succeeded"),
         "at": greatest("at"),
     });
-    let gaps_agree = bson!({ "$in": ["$$new.gaps", [[], "$gaps"]] });
+    let gaps_agree = bson!({ "$and": [
+        { "$eq": [new_writer.clone(), writer.clone()] },
+        { "$in": ["$$new.gaps", [[], gaps.clone()]] },
+        { "$in": ["$$new.missed", [[], missed.clone()]] },
+    ] });
+    let earlier = bson!({ "$lt": [new_writer.clone(), writer.clone()] });
+    let of_held = bson!({ "term": term, "attempt": attempt, "gaps": gaps, "missed": missed });
     pipeline(doc! { "$switch": {
         "branches": [
+            { "case": { "$and": [{ "$gt": ["$e", null] }, { "$not": { "$isNumber": "$e" } }] }, "then": refuse() },
             { "case": { "$gt": ["$$new.e", "$e"] }, "then": merged([]) },
             { "case": { "$lt": ["$$new.e", "$e"] }, "then": "$$ROOT" },
-            { "case": gaps_agree, "then": merged([positions]) },
+            { "case": { "$gt": [new_writer, writer] }, "then": merged([positions.clone()]) },
+            { "case": { "$or": [earlier, gaps_agree] }, "then": merged([positions, of_held]) },
         ],
         "default": refuse(),
     } })

@@ -42,7 +42,7 @@ impl<'a> Row<'a> {
             .ok_or_else(|| self.damaged(field, expected))
     }
 
-    fn maybe<T>(&self, field: &str, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    pub(crate) fn maybe<T>(&self, field: &str, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         self.get(field).map(|_| read()).transpose()
     }
 
@@ -117,6 +117,11 @@ impl<'a> Row<'a> {
 
     pub(crate) fn maybe_row(&self, field: &str) -> Result<Option<Row<'a>>> {
         self.maybe(field, || self.row(field))
+    }
+
+    /// Those of a list that older documents do not have: none.
+    pub(crate) fn maybe_rows(&self, field: &str) -> Result<Vec<Row<'a>>> {
+        Ok(self.maybe(field, || self.rows(field))?.unwrap_or_default())
     }
 
     pub(crate) fn rows(&self, field: &str) -> Result<Vec<Row<'a>>> {

@@ -13,7 +13,7 @@ use crate::{
 const FORMAT: i32 = 1;
 /// The wire version of MongoDB 6.0.
 const OLDEST: i32 = 17;
-const OPENING: &str = "opening";
+pub(crate) const OPENING: &str = "opening";
 
 const DUPLICATE: i32 = 11000;
 
@@ -81,8 +81,8 @@ fn indexes() -> Vec<Document> {
 }
 
 /// Reads what the server is. Answers what it cannot promise.
-pub(crate) async fn greet(link: &Link) -> Result<Vec<Risk>> {
-    let hello = link.command(OPENING, doc! { "hello": 1 }).await?;
+pub(crate) async fn greet(link: &Link, doing: &str) -> Result<Vec<Risk>> {
+    let hello = link.command(doing, doc! { "hello": 1 }).await?;
     let wire = hello.get_i32("maxWireVersion").unwrap_or(0);
     if wire < OLDEST {
         return Err(Error::new(

@@ -14,8 +14,8 @@ use common::{admin, bare, config, count, database, entry, failed, holds, namespa
 use mongodb::bson::{Document, doc};
 use test_servers::{Kind, Server};
 use tracker_api::{
-    Change, Decision, Entry, ErrorKind, Gaps, Namespace, Order, Outcome, Partition, Progress, Query,
-    Resolution, Secret, Timestamp,
+    AttemptId, Change, Decision, Entry, ErrorKind, Gaps, Namespace, Order, Outcome, Partition, Progress,
+    Query, Resolution, Secret, Timestamp,
 };
 use tracker_mongo::{Config, open};
 
@@ -25,10 +25,13 @@ fn progress(received: i64) -> Progress {
     Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received,
         committed: 0,
         gaps: Gaps::default(),
+        missed: Gaps::default(),
         failed: 0,
         succeeded: 0,
         at: Timestamp(0),
@@ -250,7 +253,7 @@ async fn a_wrong_password_and_missing_rights_are_told_with_the_user() {
     assert_eq!(error.kind(), ErrorKind::Config);
     says(&error, &["as user `ada`", "readWrite"]);
 
-    let risks = tracker.risks();
+    let risks = tracker.risks().await.unwrap();
     assert_eq!(risks.len(), 1);
     assert_eq!(risks[0].name, "mongo-standalone");
     assert!(risks[0].what.contains("rs.initiate()"), "{}", risks[0].what);
@@ -264,7 +267,7 @@ async fn a_replica_set_has_no_risks() {
         cluster: None,
     };
     let tracker = open(config(&server.url()), &namespace).await.unwrap();
-    assert_eq!(tracker.risks(), []);
+    assert_eq!(tracker.risks().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -362,10 +365,9 @@ async fn a_schema_that_is_gone_or_changed_is_told_and_made_anew() {
 }
 
 #[tokio::test]
-async fn what_another_program_wrote_is_damage_and_is_named() {
+async fn what_another_program_wrote_is_left_out_and_named_and_a_write_lands_as_on_nothing() {
     let server = Server::start(Kind::Mongo).unwrap();
     let entries = database(&server).await.collection::<Document>("tracker_entries");
-    let tracker = opened(config(&server.url())).await.unwrap();
     for (field, value) in [
         ("v.e", doc! { "x": "one" }),
         ("v.o", doc! { "x": 9 }),
@@ -377,31 +379,104 @@ async fn what_another_program_wrote_is_damage_and_is_named() {
         ("ff", doc! { "x": true }),
         ("n", doc! { "x": -7 }),
     ] {
-        tracker.record(&[failed(1, 5), failed(2, 5)], &[]).await.unwrap();
+        let tracker = opened(config(&server.url())).await.unwrap();
+        let both = [failed(1, 5), failed(2, 5)];
+        tracker.record(&both, &[]).await.unwrap();
         let change = doc! { "$set": { field: value.get("x").unwrap() } };
         entries.update_one(doc! { "_id.o": 1 }, change).await.unwrap();
-        let error = refused(tracker.get(&[failed(1, 5).id, failed(2, 5).id]).await);
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{field}");
+        let ids = both.clone().map(|entry| entry.id);
+        let found = tracker.get(&ids).await.unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{field}: {found:?}");
+        for limit in [0, 1] {
+            let query = Query {
+                limit,
+                ..Query::default()
+            };
+            let page = tracker.list(&query).await.unwrap();
+            assert_eq!((page.entries.len(), page.next), (1, None), "{field}");
+        }
+        let rows = tracker.corrupt_rows();
+        assert_eq!(rows.len(), 1, "{field}: {rows:?}");
         let name = field.rsplit('.').next().unwrap();
-        says(&error, &["`orders:0:1`", &format!("`{name}`")]);
+        assert!(
+            rows[0].row == "orders:0:1" && rows[0].why.contains(&format!("`{name}`")),
+            "{field}: {rows:?}"
+        );
+        assert!(!rows[0].why.contains("payload"), "{field}: {rows:?}");
+        tracker.groups(&Query::default()).await.unwrap();
+        assert_eq!(tracker.corrupt_rows().len(), 1, "{field}");
+        // A later attempt's write stands, whatever it was that could not be read.
         assert_eq!(
-            refused(tracker.list(&Query::default()).await).kind(),
-            ErrorKind::Corrupt,
+            tracker.record(&[failed(1, 6)], &[]).await.unwrap(),
+            [true],
             "{field}"
         );
-        // The others are read as ever.
-        assert!(holds(&tracker, &failed(2, 5)).await);
         entries.delete_one(doc! { "_id.o": 1 }).await.unwrap();
     }
-    tracker.record(&[], &[progress(1)]).await.unwrap();
-    let change = doc! { "$set": { "gaps": "none" } };
+    let tracker = opened(config(&server.url())).await.unwrap();
+    tracker.record(&[failed(1, 5)], &[progress(1)]).await.unwrap();
+    let change = doc! { "$set": { "v.e": "one", "r": "payload" } };
+    entries.update_one(doc! { "_id.o": 1 }, change).await.unwrap();
+    for era in [doc! { "gaps": "none" }, doc! { "e": "one" }] {
+        let change = doc! { "$set": era };
+        entries
+            .update_one(doc! { "_id.progress": 1 }, change)
+            .await
+            .unwrap();
+        assert_eq!(tracker.progress().await.unwrap(), []);
+        let row = progress(2);
+        tracker
+            .record(&[failed(1, 5)], std::slice::from_ref(&row))
+            .await
+            .unwrap();
+        // What was in the way is written over.
+        let later = Progress { term: 2, ..row };
+        tracker.record(&[], std::slice::from_ref(&later)).await.unwrap();
+        assert_eq!(tracker.progress().await.unwrap(), [later]);
+    }
+    assert_eq!(
+        tracker.get(&[failed(1, 5).id]).await.unwrap(),
+        [Some(failed(1, 5))]
+    );
+    let held = entries.find_one(doc! { "_id.o": 1 }).await.unwrap().unwrap();
+    let aside = held.get_document("aside").unwrap();
+    assert_eq!(aside.get_str("r").unwrap(), "payload", "what stood there is kept");
+    let names: Vec<String> = tracker.corrupt_rows().into_iter().map(|row| row.row).collect();
+    assert_eq!(names, ["orders:0:1", "progress of orders:0"]);
+}
+
+#[tokio::test]
+async fn progress_of_an_older_program_is_nobodys_and_a_writer_that_names_itself_is_later() {
+    let server = Server::start(Kind::Mongo).unwrap();
+    let entries = database(&server).await.collection::<Document>("tracker_entries");
+    let tracker = opened(config(&server.url())).await.unwrap();
+    let old = Progress {
+        term: 0,
+        committed: 9,
+        gaps: [3..5, 7..8].into_iter().collect(),
+        ..progress(9)
+    };
+    tracker.record(&[], std::slice::from_ref(&old)).await.unwrap();
+    let change = doc! { "$unset": { "term": 1, "attempt": 1, "missed": 1 } };
     entries
         .update_one(doc! { "_id.progress": 1 }, change)
         .await
         .unwrap();
-    let error = refused(tracker.progress().await);
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    says(&error, &["`orders:0`", "`gaps`"]);
+    assert_eq!(tracker.progress().await.unwrap(), std::slice::from_ref(&old));
+    // Nobody's rows unite, as they did; whoever names himself knows better.
+    let more = Progress {
+        gaps: std::iter::once(1..2).collect(),
+        ..old.clone()
+    };
+    tracker.record(&[], &[more]).await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap()[0].gaps.iter().count(), 3);
+    let closed = Progress {
+        term: 1,
+        gaps: Gaps::default(),
+        ..old
+    };
+    tracker.record(&[], std::slice::from_ref(&closed)).await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap(), [closed]);
 }
 
 #[tokio::test]

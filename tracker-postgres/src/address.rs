@@ -75,23 +75,12 @@ pub(crate) fn options(config: &Config) -> Result<PgConnectOptions> {
         }
         options = options.ssl_mode(PgSslMode::VerifyFull);
     }
-    let call = u64::from(config.call_timeout_ms);
     if options.get_application_name().is_none() {
         options = options.application_name("orders-orchestrator");
     }
-    // Set for the session, before anybody's setting for the role or the database: what is acknowledged is on the disk, and no
-    // statement, lock or forgotten transaction outlives its call for long.
-    Ok(options
-        .options([
-            ("search_path", config.schema.clone()),
-            ("synchronous_commit", "on".to_owned()),
-            ("statement_timeout", (call * 9 / 10).to_string()),
-            ("lock_timeout", (call * 8 / 10).to_string()),
-            ("idle_in_transaction_session_timeout", call.to_string()),
-            ("plan_cache_mode", "force_custom_plan".to_owned()),
-            ("jit", "off".to_owned()),
-        ])
-        .disable_statement_logging())
+    // While connecting, only what every pooler lets pass: what the promises stand on is set afterwards, see `session`. (Nothing
+    // that is stored is a floating-point number.)
+    Ok(options.extra_float_digits(None).disable_statement_logging())
 }
 
 /// The URL without what belongs to JDBC or to nobody, and whether it says how TLS is used.

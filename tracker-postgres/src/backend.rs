@@ -6,15 +6,16 @@ use std::{
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use tracker_api::{
-    Change, Cursor, Entry, Error, ErrorKind, FailureTracker, Gaps, Group, Order, Page, Partition, Progress,
-    Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
+    Change, CorruptRow, CorruptRows, Cursor, Entry, Error, ErrorKind, FailureTracker, Group, Order, Page,
+    Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
 };
 
 use crate::{
+    answers,
     connections::{Again, Connections, Statement},
     listing,
     rows::{Columns, Parameters},
-    statements, text,
+    session, statements,
 };
 
 /// The bytes of one call that the server takes for sure: it closes a connection that sends a gigabyte at once.
@@ -27,7 +28,8 @@ pub(crate) struct Tracker {
     pub(crate) namespace: i32,
     /// The namespace's name, as it is stored.
     pub(crate) name: Vec<u8>,
-    pub(crate) risks: Vec<Risk>,
+    pub(crate) schema: String,
+    pub(crate) corrupt: CorruptRows,
 }
 
 impl Tracker {
@@ -61,7 +63,7 @@ impl Tracker {
             );
             return Err(Error::new(ErrorKind::Refused, message));
         }
-        let rows = joined(progress);
+        let rows = answers::joined(progress);
         let parameters = || {
             let mut given = Parameters::default();
             given.add(self.namespace)?;
@@ -69,7 +71,7 @@ impl Tracker {
             if whole {
                 given.resolutions(entries, |entry| (entry.revision, entry.resolution.as_ref()))?;
             }
-            progress_parameters(&mut given, &rows)?;
+            answers::progress_parameters(&mut given, &rows)?;
             Ok(given)
         };
         let sql = if whole {
@@ -103,83 +105,6 @@ fn weight(entry: &Entry) -> usize {
         .as_ref()
         .map_or(0, |r| r.actor.len() + r.reason.len());
     200 + entry.id.partition.topic.len() + captured + texts + words
-}
-
-/// A row may not be written twice in one statement.
-fn joined(progress: &[Progress]) -> Vec<Progress> {
-    let mut rows: BTreeMap<&Partition, Progress> = BTreeMap::new();
-    for new in progress {
-        rows.entry(&new.partition)
-            .and_modify(|row| row.join(new))
-            .or_insert_with(|| new.clone());
-    }
-    rows.into_values().collect()
-}
-
-fn progress_parameters(given: &mut Parameters, rows: &[Progress]) -> Result<()> {
-    let gaps = |row: &Progress| {
-        let gaps: Vec<String> = row
-            .gaps
-            .iter()
-            .map(|gap| format!("[{},{})", gap.start, gap.end))
-            .collect();
-        format!("{{{}}}", gaps.join(","))
-    };
-    given.each(rows, |row| text::stored(&row.partition.topic))?;
-    given.each(rows, |row| row.partition.number)?;
-    given.each(rows, |row| row.era.cast_signed())?;
-    given.each(rows, |row| row.floor)?;
-    given.each(rows, |row| row.received)?;
-    given.each(rows, |row| row.committed)?;
-    given.each(rows, |row| row.failed.cast_signed())?;
-    given.each(rows, |row| row.succeeded.cast_signed())?;
-    given.each(rows, |row| row.at.0)?;
-    given.each(rows, gaps)
-}
-
-fn progress_of(row: &PgRow) -> Result<Progress> {
-    let mut columns = Columns::of(row, "a row of progress");
-    let topic = columns.text()?;
-    let partition = Partition::new(columns.there(topic)?, columns.get()?);
-    let era = columns.get::<i64>()?.cast_unsigned();
-    let (floor, received, committed) = (columns.get()?, columns.get()?, columns.get()?);
-    let failed = columns.get::<i64>()?.cast_unsigned();
-    let succeeded = columns.get::<i64>()?.cast_unsigned();
-    let at = Timestamp(columns.get()?);
-    // A bound that is infinite is null: nobody's gap of ours.
-    let (from, to) = (columns.get::<Vec<i64>>()?, columns.get::<Vec<i64>>()?);
-    let gaps: Gaps = from.into_iter().zip(to).map(|(from, to)| from..to).collect();
-    Ok(Progress {
-        partition,
-        era,
-        floor,
-        received,
-        committed,
-        gaps,
-        failed,
-        succeeded,
-        at,
-    })
-}
-
-fn group_of(row: &PgRow) -> Result<Group> {
-    let mut columns = Columns::of(row, "an entry of a group");
-    let fingerprint = columns.get::<i64>()?.cast_unsigned();
-    let class = columns.text()?;
-    let class = columns.there(class)?;
-    let count = columns.get::<i64>()?.cast_unsigned();
-    let (first, last) = (Timestamp(columns.get()?), Timestamp(columns.get()?));
-    let sample = columns.id()?;
-    let message = columns.text()?;
-    Ok(Group {
-        fingerprint,
-        class,
-        count,
-        first,
-        last,
-        sample,
-        message: columns.there(message)?,
-    })
 }
 
 #[async_trait]
@@ -265,7 +190,11 @@ impl FailureTracker for Tracker {
                 &parameters,
             )
             .await?;
-        rows.iter().map(progress_of).collect()
+        let rows = rows.iter().map(|row| {
+            self.corrupt
+                .aside(|| answers::progress_name(row), answers::progress_of(row))
+        });
+        rows.filter_map(Result::transpose).collect()
     }
 
     async fn get(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
@@ -290,9 +219,9 @@ impl FailureTracker for Tracker {
         for row in &rows {
             let mut columns = Columns::of(row, "an entry");
             let number = usize::try_from(columns.get::<i64>()? - 1).unwrap_or(usize::MAX);
-            let entry = columns.entry()?;
+            let entry = columns.entry();
             if let Some(place) = found.get_mut(number) {
-                *place = Some(entry);
+                *place = self.corrupt.aside(|| columns.what().to_owned(), entry)?;
             }
         }
         Ok(found)
@@ -311,16 +240,29 @@ impl FailureTracker for Tracker {
                 "the cursor is of a listing by id, the query is newest first: start without a cursor",
             ));
         }
-        let parameters = || listing::page_parameters(query, self.namespace);
-        let rows = self
-            .ask("listing entries", listing::page(query), Again::Same, &parameters)
-            .await?;
-        let entries = rows
-            .iter()
-            .take(query.page_size())
-            .map(|row| Columns::of(row, "an entry").entry());
-        let entries = entries.collect::<Result<Vec<Entry>>>()?;
-        let last = entries.last().filter(|_| rows.len() > entries.len());
+        let (size, mut limit) = (query.page_size(), query.page_size() + 1);
+        let mut entries: Vec<Entry>;
+        loop {
+            let parameters = || listing::page_parameters(query, limit, self.namespace);
+            let rows = self
+                .ask("listing entries", listing::page(query), Again::Same, &parameters)
+                .await?;
+            let read = rows.iter().map(|row| {
+                let mut columns = Columns::of(row, "an entry");
+                let entry = columns.entry();
+                self.corrupt.aside(|| columns.what().to_owned(), entry)
+            });
+            entries = read.filter_map(Result::transpose).collect::<Result<_>>()?;
+            // In place of what was left out, as many more: otherwise the page would seem to be the last one.
+            let left_out = rows.len() - entries.len();
+            if entries.len() > size || rows.len() < limit || left_out == 0 {
+                break;
+            }
+            limit = size + 1 + left_out;
+        }
+        let more = entries.len() > size;
+        entries.truncate(size);
+        let last = entries.last().filter(|_| more);
         let next = last.map(|entry| Cursor {
             id: entry.id.clone(),
             first_failed_at: entry.first_failed_at.filter(|_| newest_first),
@@ -339,7 +281,11 @@ impl FailureTracker for Tracker {
                 &parameters,
             )
             .await?;
-        rows.iter().map(group_of).collect()
+        let groups = rows.iter().map(|row| {
+            let name = || "a group of failures".to_owned();
+            self.corrupt.aside(name, answers::group_of(row, &self.corrupt))
+        });
+        groups.filter_map(Result::transpose).collect()
     }
 
     async fn purge(&self, what: Purgeable, before: Timestamp, limit: usize) -> Result<u64> {
@@ -391,7 +337,24 @@ impl FailureTracker for Tracker {
         Ok(())
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.risks.clone()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.corrupt.all()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        let parameters = || {
+            let mut given = Parameters::default();
+            given.add(&self.schema[..])?;
+            Ok(given)
+        };
+        let rows = self
+            .ask(
+                "asking what it promises",
+                session::PROMISES.into(),
+                Again::Same,
+                &parameters,
+            )
+            .await?;
+        rows.first().map_or(Ok(Vec::new()), session::risks)
     }
 }

@@ -15,7 +15,7 @@ use sqlx::{
 use tokio::{sync::Semaphore, time::timeout};
 use tracker_api::{Error, ErrorKind, Result};
 
-use crate::{error, rows::Parameters};
+use crate::{error, rows::Parameters, session::Session};
 
 /// What stands between us and the server may have forgotten a connection that was idle for longer.
 const IDLE: Duration = Duration::from_secs(60);
@@ -43,6 +43,7 @@ pub(crate) struct Statement<'s> {
 /// At most so many connections, made when they are needed.
 pub(crate) struct Connections {
     options: PgConnectOptions,
+    session: Session,
     /// The server, the database and the user, for errors.
     pub(crate) place: String,
     connect_timeout: Duration,
@@ -62,6 +63,7 @@ impl fmt::Debug for Connections {
 impl Connections {
     pub(crate) fn new(
         options: PgConnectOptions,
+        session: Session,
         most: usize,
         connect_timeout: Duration,
         call_timeout: Duration,
@@ -74,6 +76,7 @@ impl Connections {
         let place = format!("{at}/{database} as {}", options.get_username());
         Self {
             options,
+            session,
             place,
             connect_timeout,
             call_timeout,
@@ -84,8 +87,15 @@ impl Connections {
 
     /// A new connection, outside of those that are shared.
     pub(crate) async fn connect(&self) -> Result<PgConnection> {
-        match timeout(self.connect_timeout, self.options.connect()).await {
-            Ok(connected) => connected.map_err(|error| error::of_driver(error, "connecting", &self.place)),
+        let connecting = async {
+            let connected = self.options.connect().await;
+            let mut connection =
+                connected.map_err(|error| error::of_driver(error, "connecting", &self.place))?;
+            self.session.begin(&mut connection, &self.place).await?;
+            Ok(connection)
+        };
+        match timeout(self.connect_timeout, connecting).await {
+            Ok(connected) => connected,
             Err(_) => Err(self.late("connecting", self.connect_timeout, "postgres.connect-timeout-ms")),
         }
     }
@@ -126,19 +136,28 @@ impl Connections {
                 }
                 Err(error) => error,
             };
-            if !error::ends_the_connection(&error) {
+            if error::lost_to_others(&error) {
                 self.keep(connection);
-                if error::lost_to_others(&error) && collisions < COLLISIONS {
+                if collisions < COLLISIONS {
                     collisions += 1;
                     tokio::time::sleep(jitter(collisions)).await;
                     continue;
                 }
-            } else {
+            } else if error::ends_the_connection(&error) {
                 // The others were made before the server went, too.
                 self.idle().clear();
                 if used && statement.again == Again::Same {
                     continue;
                 }
+            } else if error::may_be_the_sessions(&error) {
+                // A session may remember a fault that is over, and so may the others of its age; a new one does not. The
+                // server has said that it did nothing, so the statement may be sent again whatever it is.
+                self.idle().clear();
+                if used {
+                    continue;
+                }
+            } else {
+                self.keep(connection);
             }
             return Err(error::of_driver(error, statement.doing, &self.place));
         }

@@ -17,6 +17,17 @@ pub(crate) fn kind_of(code: &str) -> (ErrorKind, &'static str) {
             ErrorKind::Config,
             "grant the role what docs/stores/postgres.md lists, or connect as another one",
         ),
+        // What a pooler in between makes of us, wherever the server's own errors of these codes would be ours.
+        (_, "08P01") => (
+            ErrorKind::Config,
+            "a pooler in between refuses what is said while connecting: let it pass (pgbouncer: ignore_startup_parameters), or \
+             connect to the server itself",
+        ),
+        ("26", _) | (_, "42P05") => (
+            ErrorKind::Config,
+            "a pooler in between gives each statement another session: let it pool sessions (pgbouncer: pool_mode = session), \
+             or connect to the server itself",
+        ),
         ("3F" | "42" | "0A", _) => (
             ErrorKind::Config,
             "the schema is not the one that this version made: look who changed it, or restore it and run `tracker migrate`",
@@ -120,6 +131,17 @@ pub(crate) fn lost_to_others(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("40001" | "40P01"))
 }
 
+/// Whether a session may say this of itself alone: that it only reads, is in a transaction that failed, or holds a plan or
+/// a path that is out of date. Never of a value, and never only because the server is slow.
+pub(crate) fn may_be_the_sessions(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|answer| answer.code());
+    let kind = code.map(|code| kind_of(&code).0);
+    matches!(
+        kind,
+        Some(ErrorKind::Config | ErrorKind::Unavailable | ErrorKind::Corrupt)
+    )
+}
+
 /// Whether the connection is over with this error. The server says so itself; of any other failure nobody knows what is still on its way.
 pub(crate) fn ends_the_connection(error: &sqlx::Error) -> bool {
     match error.as_database_error() {
@@ -153,7 +175,8 @@ mod tests {
             (
                 ErrorKind::Config,
                 &[
-                    "28P01", "28000", "3D000", "3F000", "42501", "42P01", "42703", "42804",
+                    "28P01", "28000", "3D000", "3F000", "42501", "42P01", "42703", "42804", "08P01", "26000",
+                    "42P05",
                 ][..],
             ),
             (

@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod answers;
 mod backend;
 mod config;
 mod connections;
@@ -33,6 +34,7 @@ mod error;
 mod listing;
 mod rows;
 mod schema;
+mod session;
 mod statements;
 mod text;
 
@@ -56,6 +58,7 @@ pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn Failu
     let most = usize::try_from(config.connections).unwrap_or(usize::MAX);
     let connections = connections::Connections::new(
         address::options(&config)?,
+        session::Session::of(&config),
         most,
         config.connect_timeout(),
         config.call_timeout(),
@@ -72,6 +75,7 @@ pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn Failu
         connections,
         namespace: opened.namespace,
         name: opened.name,
-        risks: opened.risks,
+        schema: config.schema.clone(),
+        corrupt: tracker_api::CorruptRows::default(),
     }))
 }

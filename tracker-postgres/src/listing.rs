@@ -206,7 +206,7 @@ pub(crate) fn page(query: &Query) -> Arc<str> {
 }
 
 /// What [`page`] is given.
-pub(crate) fn page_parameters(query: &Query, namespace: i32) -> Result<Parameters> {
+pub(crate) fn page_parameters(query: &Query, limit: usize, namespace: i32) -> Result<Parameters> {
     let mut given = Filter::of(query).parameters(namespace)?;
     if let Some(after) = &query.after {
         if query.order == Order::NewestFirst {
@@ -216,7 +216,7 @@ pub(crate) fn page_parameters(query: &Query, namespace: i32) -> Result<Parameter
         given.add(after.id.partition.number)?;
         given.add(after.id.offset)?;
     }
-    given.add(i64::try_from(query.page_size() + 1).unwrap_or(i64::MAX))?;
+    given.add(i64::try_from(limit).unwrap_or(i64::MAX))?;
     Ok(given)
 }
 

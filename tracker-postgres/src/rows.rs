@@ -5,6 +5,7 @@ use std::fmt::Display;
 use bytes::{BufMut, Bytes, BytesMut};
 use sqlx::{
     Arguments, Decode, Encode, Postgres, Row, Type,
+    error::UnexpectedNullError,
     postgres::{PgArguments, PgRow},
 };
 use tracker_api::{
@@ -226,16 +227,39 @@ impl<'r> Columns<'r> {
         }
     }
 
+    /// What the row is, as far as it was read.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     pub(crate) fn wrong(&self, why: impl Display) -> Error {
         let name = self.next.checked_sub(1).and_then(|i| self.row.columns().get(i));
         let name = name.map_or("?", sqlx::Column::name);
         corrupt(&self.what, &format!("its column `{name}` {why}"))
     }
 
+    /// A column that is not of the type that the migrations made: every row's, so it is none that could be put aside.
+    fn table_is_wrong(&self, error: &sqlx::Error) -> Error {
+        let name = self.next.checked_sub(1).and_then(|i| self.row.columns().get(i));
+        let name = name.map_or("?", sqlx::Column::name);
+        let message = format!(
+            "PostgreSQL: the column `{name}` of {} is not of the type that this program's tables have ({error}): somebody \
+             altered the table; alter it back, or restore it from a backup",
+            self.what
+        );
+        Error::new(ErrorKind::Config, message)
+    }
+
     pub(crate) fn get<T: Decode<'r, Postgres> + Type<Postgres>>(&mut self) -> Result<T> {
         self.next += 1;
         let value = self.row.try_get::<T, usize>(self.next - 1);
-        value.map_err(|_| self.wrong("is of another type or empty"))
+        value.map_err(|error| match error {
+            // This row's, and only this one's.
+            sqlx::Error::ColumnDecode { source, .. } if source.is::<UnexpectedNullError>() => {
+                self.wrong("is empty")
+            }
+            _ => self.table_is_wrong(&error),
+        })
     }
 
     pub(crate) fn text(&mut self) -> Result<Option<String>> {
@@ -284,7 +308,7 @@ impl<'r> Columns<'r> {
     /// The columns of [`OUTCOME`] and [`RESOLUTION`].
     pub(crate) fn entry(&mut self) -> Result<Entry> {
         let id = self.id()?;
-        self.what = format!("the entry {id}");
+        self.what = id.to_string();
         let version = self.version()?;
         let mut entry = Entry::new(id, self.there(version)?, Timestamp(self.get()?));
         entry.first_failed_at = self.get::<Option<i64>>()?.map(Timestamp);

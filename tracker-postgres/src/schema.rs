@@ -1,16 +1,19 @@
 //! The tables: whether they are there, of which version, and what the role may do with them.
 
 use sqlx::{Connection, Executor, PgConnection, Row, postgres::PgRow};
-use tracker_api::{Error, ErrorKind, Namespace, Result, Risk};
+use tracker_api::{Error, ErrorKind, Namespace, Result};
 
 use crate::{
     config::{Config, Migrations},
     connections::Connections,
-    error, text,
+    error, session, text,
 };
 
 /// Each takes the schema from the version before it to its own, the first from nothing to 1.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/postgres/0001_entries.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/postgres/0001_entries.sql"),
+    include_str!("../../migrations/postgres/0002_progress_writer.sql"),
+];
 
 /// The version that this code reads and writes.
 fn ours() -> i32 {
@@ -22,7 +25,6 @@ pub(crate) struct Opened {
     pub(crate) namespace: i32,
     /// The namespace's name as it is stored.
     pub(crate) name: Vec<u8>,
-    pub(crate) risks: Vec<Risk>,
 }
 
 struct Opening<'o> {
@@ -42,18 +44,14 @@ pub(crate) async fn open(
         config,
         place: format!("{}, schema {}", connections.place, config.schema),
     };
-    let mut risks = opening.server().await?;
+    opening.server().await?;
     opening.tables().await?;
     opening.grants().await?;
-    risks.extend(opening.unlogged().await?);
+    session::apart(connections).await?;
     let (id, name) = opening.claim(namespace).await?;
     // The server need not be told for the tracker to work.
     let _ = opening.connection.close().await;
-    Ok(Opened {
-        namespace: id,
-        name,
-        risks,
-    })
+    Ok(Opened { namespace: id, name })
 }
 
 impl Opening<'_> {
@@ -80,13 +78,13 @@ impl Opening<'_> {
             .map_err(|error| error::of_driver(error, "reading the server's answer", &self.place))
     }
 
-    /// What the server is, and what it cannot promise.
-    async fn server(&mut self) -> Result<Vec<Risk>> {
+    /// Whether it is a server that can be used.
+    async fn server(&mut self) -> Result<()> {
         let row = self
             .row(
                 "asking for the server's settings",
                 "SELECT current_setting('server_version_num')::int4, current_setting('server_version'),
-                    current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'), $1::text",
+                    current_setting('server_encoding'), $1::text",
             )
             .await?;
         if self.read::<i32>(&row, 0)? < 140_000 {
@@ -99,27 +97,7 @@ impl Opening<'_> {
                 "the database's encoding is {encoding}, which cannot hold every text: create one with ENCODING 'UTF8'"
             )));
         }
-        let mut risks = Vec::new();
-        for (column, name, loss) in [
-            (
-                3,
-                "fsync",
-                "when its machine fails, what was acknowledged may be lost and the database damaged",
-            ),
-            (
-                4,
-                "full_page_writes",
-                "when its machine fails during a write, the database may be damaged",
-            ),
-        ] {
-            if self.read::<&str>(&row, column)? != "on" {
-                risks.push(Risk {
-                    name: format!("postgres-no-{}", name.replace('_', "-")),
-                    what: format!("the server's {name} is off: {loss}; set {name} = on"),
-                });
-            }
-        }
-        Ok(risks)
+        Ok(())
     }
 
     /// The version of the tables; 0 where there are none.
@@ -223,22 +201,6 @@ impl Opening<'_> {
             "" => Ok(()),
             missing => Err(self.config_error(&format!("the role lacks rights: {missing}"))),
         }
-    }
-
-    async fn unlogged(&mut self) -> Result<Option<Risk>> {
-        let row = self
-            .row(
-                "looking at the tables",
-                "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = $1 AND c.relname IN ('entry', 'progress', 'namespace') AND c.relpersistence <> 'p'",
-            )
-            .await?;
-        let unlogged = self.read::<i64>(&row, 0)? > 0;
-        Ok(unlogged.then(|| Risk {
-            name: "postgres-unlogged".to_owned(),
-            what: "a table is UNLOGGED: the server empties it when it was not shut down in order; ALTER TABLE … SET LOGGED"
-                .to_owned(),
-        }))
     }
 
     async fn claim(&mut self, namespace: &Namespace) -> Result<(i32, Vec<u8>)> {

@@ -149,10 +149,12 @@ fn upsert(whole: bool) -> String {
     )
 }
 
-const PROGRESS_COLUMNS: [Column; 10] = [
+const PROGRESS_COLUMNS: [Column; 13] = [
     ("topic", "text"),
     ("partition", "int4"),
     ("era", "int8"),
+    ("term", "int8"),
+    ("attempt", "uuid"),
     ("floor", "int8"),
     ("received", "int8"),
     ("committed", "int8"),
@@ -160,6 +162,7 @@ const PROGRESS_COLUMNS: [Column; 10] = [
     ("succeeded", "int8"),
     ("at", "int8"),
     ("gaps", "text"),
+    ("missed", "text"),
 ];
 
 fn moved(first: usize) -> String {
@@ -168,25 +171,40 @@ fn moved(first: usize) -> String {
         format!("CASE WHEN {new} > {held} THEN excluded.{name} ELSE held.{name} END")
     };
     let (held_era, new_era) = (unsigned("era", "held"), unsigned("era", "excluded"));
+    let later = |name: &str, same: &str| {
+        format!(
+            "CASE WHEN writer.later THEN excluded.{name} WHEN writer.same THEN {same} ELSE held.{name} END"
+        )
+    };
+    let united = |name: &str| later(name, &format!("held.{name} + excluded.{name}"));
+    let writer = |of: &str| format!("({of}.term < 0, {of}.term, {of}.attempt)");
     format!(
         "INSERT INTO progress AS held (namespace, {own})
-        SELECT $1::int4, topic, partition, era, floor, received, committed, failed, succeeded, at, gaps::int8multirange
+        SELECT $1::int4, topic, partition, era, term, attempt, floor, received, committed, failed, succeeded, at,
+            gaps::int8multirange, missed::int8multirange
         FROM unnest({arrays}) WITH ORDINALITY AS new ({own}, number) ORDER BY number
         ON CONFLICT (namespace, topic, partition) DO UPDATE SET
-            (era, floor, received, committed, failed, succeeded, at, gaps) = (
-                SELECT excluded.era, excluded.floor, excluded.received, excluded.committed, excluded.failed,
-                    excluded.succeeded, excluded.at, excluded.gaps
+            (era, term, attempt, floor, received, committed, failed, succeeded, at, gaps, missed) = (
+                SELECT excluded.era, excluded.term, excluded.attempt, excluded.floor, excluded.received, excluded.committed,
+                    excluded.failed, excluded.succeeded, excluded.at, excluded.gaps, excluded.missed
                 WHERE excluded.era <> held.era
                 UNION ALL
-                SELECT held.era, least(held.floor, excluded.floor), greatest(held.received, excluded.received),
-                    greatest(held.committed, excluded.committed), {failed}, {succeeded}, greatest(held.at, excluded.at),
-                    held.gaps + excluded.gaps
+                SELECT held.era, {term}, {attempt}, least(held.floor, excluded.floor),
+                    greatest(held.received, excluded.received), greatest(held.committed, excluded.committed), {failed},
+                    {succeeded}, greatest(held.at, excluded.at), {gaps}, {missed}
+                FROM (SELECT {new} > {old}, {new} = {old}) AS writer (later, same)
                 WHERE excluded.era = held.era)
         WHERE {new_era} >= {held_era}",
         own = names(&PROGRESS_COLUMNS, ""),
         arrays = arrays(&PROGRESS_COLUMNS, first),
+        term = later("term", "held.term"),
+        attempt = later("attempt", "held.attempt"),
         failed = greatest("failed"),
         succeeded = greatest("succeeded"),
+        gaps = united("gaps"),
+        missed = united("missed"),
+        new = writer("excluded"),
+        old = writer("held"),
     )
 }
 
@@ -264,11 +282,17 @@ fn get() -> String {
 }
 
 fn progress() -> String {
-    "SELECT topic, partition, era, floor, received, committed, failed, succeeded, at,
-        ARRAY(SELECT lower(gap) FROM unnest(gaps) AS gap ORDER BY gap),
-        ARRAY(SELECT upper(gap) FROM unnest(gaps) AS gap ORDER BY gap)
-    FROM progress WHERE namespace = $1::int4 ORDER BY topic, partition"
-        .to_owned()
+    let bounds = |of: &str| {
+        ["lower", "upper"]
+            .map(|bound| format!("ARRAY(SELECT {bound}(gap) FROM unnest({of}) AS gap ORDER BY gap)"))
+            .join(", ")
+    };
+    format!(
+        "SELECT topic, partition, era, term, attempt, floor, received, committed, failed, succeeded, at, {}, {}
+        FROM progress WHERE namespace = $1::int4 ORDER BY topic, partition",
+        bounds("gaps"),
+        bounds("missed")
+    )
 }
 
 /// Deletes what may go, the oldest first, at most `$3` of it written before `$2`. Answers how many were found and how many of

@@ -12,8 +12,8 @@ mod common;
 use common::{admin, config, failed, number, opened, own, refused, run, succeeded};
 use test_servers::{Kind, Server};
 use tracker_api::{
-    Change, Decision, Entry, ErrorKind, Gaps, Namespace, Partition, Progress, Purgeable, Query, Resolution,
-    Secret, SecretUrl, Timestamp,
+    AttemptId, Change, Decision, Entry, ErrorKind, Gaps, Namespace, Order, Partition, Progress, Purgeable,
+    Query, Resolution, Secret, SecretUrl, Timestamp,
 };
 use tracker_postgres::{Config, Migrations, open};
 
@@ -109,7 +109,7 @@ async fn tables_are_made_once_by_whoever_may_and_only_looked_at_by_others() {
     }
     assert_eq!(
         number(&mut admin, "SELECT count(*) FROM made_once.schema_version").await,
-        1
+        2
     );
     opened(&checks).await.unwrap();
 }
@@ -122,7 +122,7 @@ async fn newer_tables_are_refused_and_left_alone_and_lost_ones_are_missed() {
     let mut admin = admin(server).await;
     run(
         &mut admin,
-        "INSERT INTO versions.schema_version (version) VALUES (2)",
+        "INSERT INTO versions.schema_version (version) VALUES (3)",
     )
     .await;
     for migrations in [Migrations::Apply, Migrations::Check] {
@@ -135,11 +135,11 @@ async fn newer_tables_are_refused_and_left_alone_and_lost_ones_are_missed() {
         );
         assert_eq!(error.kind(), ErrorKind::Config);
         let text = error.to_string();
-        assert!(text.contains("version 2") && text.contains("up to 1"), "{text}");
+        assert!(text.contains("version 3") && text.contains("up to 2"), "{text}");
     }
     assert_eq!(
         number(&mut admin, "SELECT count(*) FROM versions.schema_version").await,
-        2
+        3
     );
     assert_eq!(
         number(&mut admin, "SELECT pings FROM versions.namespace").await,
@@ -148,7 +148,7 @@ async fn newer_tables_are_refused_and_left_alone_and_lost_ones_are_missed() {
 
     run(
         &mut admin,
-        "DELETE FROM versions.schema_version WHERE version = 2",
+        "DELETE FROM versions.schema_version WHERE version = 3",
     )
     .await;
     let tracker = opened(&config).await.unwrap();
@@ -191,10 +191,13 @@ async fn use_everything(config: &Config) -> tracker_api::Result<()> {
     let row = Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received: 9,
         committed: 9,
         gaps: Gaps::default(),
+        missed: Gaps::default(),
         failed: 1,
         succeeded: 1,
         at: Timestamp(1),
@@ -297,11 +300,9 @@ async fn the_documented_grants_are_enough_and_a_missing_one_is_named() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_wrote_is_corrupt_and_named() {
+async fn what_somebody_else_wrote_is_left_out_and_named() {
     let server = test_servers::postgres();
-    let tracker = opened(&config(server, "foreign")).await.unwrap();
     let mut admin = admin(server).await;
-    tracker.record(&[failed(1, 1), succeeded(2)], &[]).await.unwrap();
     for (sql, column) in [
         ("UPDATE foreign_row SET headers = '\\x61'", "headers"),
         ("UPDATE foreign_row SET decision = 9", "decided_at"),
@@ -309,23 +310,38 @@ async fn what_somebody_else_wrote_is_corrupt_and_named() {
         ("UPDATE foreign_row SET tries = -1", "bytes_refused"),
         ("UPDATE foreign_row SET message = E'\\x01'", "message"),
     ] {
+        let tracker = opened(&config(server, "foreign")).await.unwrap();
+        let both = [failed(1, 1), failed(2, 1)];
+        tracker.record(&both, &[]).await.unwrap();
         let sql = sql.replace("foreign_row", "\"foreign\".entry") + " WHERE \"offset\" = 1";
         run(&mut admin, &sql).await;
-        let error = tracker.get(&[failed(1, 1).id]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{sql}: {error}");
+        let ids = both.map(|entry| entry.id);
+        let found = tracker.get(&ids).await.unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{sql}: {found:?}");
+        for (order, limit) in [(Order::Id, 0), (Order::Id, 1), (Order::NewestFirst, 0)] {
+            let query = Query {
+                order,
+                limit,
+                ..Query::default()
+            };
+            let page = tracker.list(&query).await.unwrap();
+            assert_eq!((page.entries.len(), page.next), (1, None), "{sql}");
+        }
+        let rows = tracker.corrupt_rows();
+        assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
         assert!(
-            error.to_string().contains("orders:0:1") && error.to_string().contains(column),
-            "{sql}: {error}"
+            rows[0].row == "orders:0:1" && rows[0].why.contains(column) && !rows[0].why.contains("4111"),
+            "{sql}: {rows:?}"
         );
-        assert!(!error.to_string().contains("4111"), "{error}");
-        assert_eq!(
-            tracker.get(&[succeeded(2).id]).await.unwrap(),
-            [Some(succeeded(2))]
-        );
-        // Written again, the row is whole again.
-        run(&mut admin, "DELETE FROM \"foreign\".entry WHERE \"offset\" = 1").await;
-        tracker.record(&[failed(1, 1)], &[]).await.unwrap();
+        tracker.groups(&Query::default()).await.unwrap();
+        assert_eq!(tracker.corrupt_rows().len(), 1, "{sql}");
+        // A write is not held up.
+        let later = [failed(1, 2), failed(3, 1)];
+        assert_eq!(tracker.record(&later, &[]).await.unwrap(), [true, true], "{sql}");
+        run(&mut admin, "DELETE FROM \"foreign\".entry").await;
     }
+    let tracker = opened(&config(server, "foreign")).await.unwrap();
+    tracker.record(&[failed(1, 1)], &[]).await.unwrap();
     run(
         &mut admin,
         "ALTER TABLE \"foreign\".entry ALTER COLUMN message TYPE int4 USING 7",
@@ -337,7 +353,11 @@ async fn what_somebody_else_wrote_is_corrupt_and_named() {
         .get(&[failed(1, 1).id])
         .await
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Config,
+        "a table's fault is no row's: {error}"
+    );
     assert!(error.to_string().contains("message"), "{error}");
     let error = tracker.import(&[failed(1, 1)], &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config, "{error}");
@@ -423,7 +443,7 @@ async fn text_that_postgresql_cannot_hold_comes_back() {
 #[tokio::test]
 async fn what_the_server_cannot_promise_is_told_by_name() {
     let sound = opened(&config(test_servers::postgres(), "sound")).await.unwrap();
-    assert_eq!(sound.risks(), []);
+    assert_eq!(sound.risks().await.unwrap(), []);
     let server =
         Server::start_with(Kind::Postgres, &[("fsync", "off"), ("full_page_writes", "off")]).unwrap();
     opened(&config(&server, "orchestrator")).await.unwrap();
@@ -434,7 +454,12 @@ async fn what_the_server_cannot_promise_is_told_by_name() {
         "CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'",
     )
     .await;
-    let risks = opened(&config(&server, "orchestrator")).await.unwrap().risks();
+    let risks = opened(&config(&server, "orchestrator"))
+        .await
+        .unwrap()
+        .risks()
+        .await
+        .unwrap();
     let names: Vec<_> = risks.iter().map(|risk| risk.name.as_str()).collect();
     assert_eq!(
         names,
@@ -473,4 +498,31 @@ async fn writes_are_durable_whatever_is_set_for_the_role() {
         1
     );
     assert_eq!(number(&mut admin, "SELECT count(*) FROM seen").await, 1);
+}
+
+#[tokio::test]
+async fn a_row_of_older_tables_is_nobodys_and_a_writer_that_names_itself_is_later() {
+    let server = test_servers::postgres();
+    let mut admin = admin(server).await;
+    let first = include_str!("../../migrations/postgres/0001_entries.sql");
+    run(
+        &mut admin,
+        &format!(
+            "CREATE SCHEMA older; SET search_path = older;
+            CREATE TABLE schema_version (version int4 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now());
+            {first}
+            INSERT INTO schema_version (version) VALUES (1);
+            INSERT INTO namespace (name) VALUES ('orders');
+            INSERT INTO progress (era, floor, received, committed, failed, succeeded, at, namespace, partition, topic, gaps)
+                SELECT 1, 0, 9, 9, 2, 7, 1, id, 0, 'orders', '{{[3,5),[7,8)}}' FROM namespace"
+        ),
+    )
+    .await;
+    let tracker = opened(&config(server, "older")).await.unwrap();
+    let mut row = tracker.progress().await.unwrap().remove(0);
+    assert_eq!(row.writer(), (0, AttemptId::default()));
+    assert_eq!(row.gaps, [3..5, 7..8].into_iter().collect());
+    (row.term, row.gaps) = (1, std::iter::once(7..8).collect());
+    tracker.record(&[], std::slice::from_ref(&row)).await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap(), [row]);
 }

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
+    Change, CorruptRow, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Progress, Purgeable,
+    Query, RecordId, Result, Risk, Timestamp, coalesce, coalesce_whole,
 };
 
 use crate::{
@@ -15,8 +15,10 @@ use crate::{
     rows, script,
 };
 
-/// The format of what is stored; a newer one is refused.
-pub(crate) const FORMAT: u32 = 1;
+/// The format of what is stored; a newer one is refused. In format 1 a partition's progress does not say who wrote it; it is
+/// read as it is, and the namespace is of this format from then on.
+pub(crate) const FORMAT: u32 = 2;
+const READ: std::ops::RangeInclusive<u32> = 1..=FORMAT;
 /// Bytes of entries that one call sends at most; more of them are more calls.
 const AT_ONCE: usize = 256 << 20;
 /// Entries that one call of a purge deletes, and unfinished ones that it looks at, at most.
@@ -27,14 +29,15 @@ const LOOKED_AT: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Tracker {
     link: Arc<Link>,
-    terms: Terms,
+    /// How many bytes the server takes in one string.
+    largest: usize,
 }
 
 impl Tracker {
     pub(crate) async fn open(link: Arc<Link>, namespace: &Namespace) -> Result<Self> {
-        let terms = promise::terms(&link).await?;
+        let Terms { largest, .. } = promise::terms(&link).await?;
         claim(&link, namespace).await?;
-        Ok(Self { link, terms })
+        Ok(Self { link, largest })
     }
 
     fn damaged(&self, what: &str) -> Error {
@@ -46,7 +49,7 @@ impl Tracker {
         let mut stand = Vec::with_capacity(entries.len());
         let mut rows = entries
             .iter()
-            .map(|entry| row(entry, whole, self.terms.largest))
+            .map(|entry| row(entry, whole, self.largest))
             .collect::<Result<Vec<_>>>()?
             .into_iter()
             .peekable();
@@ -76,11 +79,31 @@ impl Tracker {
             arguments.extend(part.into_iter().flatten());
             let doing = if whole { "importing" } else { "recording" };
             let answer = self.link.run(&script::RECORD, doing, &arguments).await?;
-            stand.extend(answer::marks(answer, count).ok_or_else(|| self.damaged("a record's answer"))?);
+            let answered = self.recorded(answer, count);
+            stand.extend(answered.ok_or_else(|| self.damaged("a record's answer"))?);
             if last {
                 return Ok(stand);
             }
         }
+    }
+
+    /// The marks of a record's answer; what it says it has put aside is remembered.
+    fn recorded(&self, answer: redis::Value, count: usize) -> Option<Vec<bool>> {
+        let redis::Value::Array(parts) = answer else {
+            return answer::marks(answer, count);
+        };
+        let mut parts = parts.into_iter();
+        let marks = answer::marks(parts.next()?, count);
+        for part in parts {
+            match answer::bytes(part)?.split_first()? {
+                (b'e', field) => listing::met_corrupt(&self.link, field),
+                (_, field) => {
+                    let key = self.link.keys().progress();
+                    self.link.met_corrupt(script::progress_name(field), key);
+                }
+            }
+        }
+        marks
     }
 
     async fn held(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
@@ -107,10 +130,7 @@ impl Tracker {
                 captured,
                 resolution,
             };
-            let entry = row
-                .read()
-                .ok_or_else(|| listing::damaged_row(&self.link, &row.id))?;
-            found.push(Some(entry));
+            found.push(listing::read(&self.link, &row));
         }
         Ok(found)
     }
@@ -132,7 +152,7 @@ async fn claim(link: &Link, namespace: &Namespace) -> Result<()> {
     };
     let read = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| damaged());
     let number: u32 = read(format)?.parse().map_err(|_| damaged())?;
-    if number != FORMAT {
+    if !READ.contains(&number) {
         return Err(Error::new(
             ErrorKind::Config,
             format!(
@@ -233,7 +253,10 @@ impl FailureTracker for Tracker {
             let [Some(partition), Some(row)] = pair.map(answer::bytes) else {
                 return Err(damaged());
             };
-            rows.push(rows::read_progress(&partition, &row).ok_or_else(damaged)?);
+            match rows::read_progress(&partition, &row) {
+                Some(row) => rows.push(row),
+                None => self.link.met_corrupt(script::progress_name(&partition), key),
+            }
         }
         rows.sort_by(|a, b| a.partition.cmp(&b.partition));
         Ok(rows)
@@ -292,8 +315,12 @@ impl FailureTracker for Tracker {
         Ok(())
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.terms.risks.clone()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.link.corrupt().all()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(promise::terms(&self.link).await?.risks)
     }
 }
 

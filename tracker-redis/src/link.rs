@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use redis::{Cmd, RedisError, Value, aio::MultiplexedConnection};
 use tokio::{sync::Mutex, time::timeout};
-use tracker_api::{Error, ErrorKind, Result};
+use tracker_api::{CorruptRows, Error, ErrorKind, Result};
 
 use crate::{
     config::{Config, Mode},
@@ -25,6 +25,7 @@ pub(crate) struct Link {
     route: Route,
     keys: Keys,
     held: Mutex<(u64, Option<Held>)>,
+    corrupt: CorruptRows,
 }
 
 impl std::fmt::Debug for Link {
@@ -42,11 +43,23 @@ impl Link {
             route,
             keys,
             held: Mutex::new((0, None)),
+            corrupt: CorruptRows::default(),
         }))
     }
 
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// The namespace's rows that could not be read.
+    pub(crate) fn corrupt(&self) -> &CorruptRows {
+        &self.corrupt
+    }
+
+    /// Puts a row aside that is not as we write it.
+    pub(crate) fn met_corrupt(&self, row: String, key: &str) {
+        let why = corrupt(format!("its value in the key `{key}`"), self.shown());
+        self.corrupt.met(row, why.to_string());
     }
 
     /// The address for a person.
@@ -100,11 +113,10 @@ impl Link {
         }
     }
 
-    /// Says which entry and which key somebody else wrote.
+    /// Says which key somebody else wrote.
     async fn explained(&self, error: &RedisError, doing: &str) -> Error {
         let place = self.shown();
         match error.code() {
-            Some("CORRUPT") => corrupt(self.keys.field(error.detail().unwrap_or_default()), place),
             // Worth another look, to say of which key.
             Some("WRONGTYPE") => match self.foreign(doing).await {
                 Some(key) => corrupt(key, place),
@@ -158,7 +170,7 @@ impl Link {
             };
             let code = answer.code();
             let moved = self.route.target.mode == Mode::Cluster && code == Some("MOVED");
-            let elsewhere = matches!(code, Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN"));
+            let elsewhere = matches!(code, Some("READONLY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH"));
             // After a protocol error the server hangs up.
             let ended = code.is_none()
                 || answer

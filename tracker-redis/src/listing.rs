@@ -34,9 +34,8 @@ pub(crate) async fn page(link: &Link, query: &Query) -> Result<Page> {
         let answer = link.run(&script::LIST, "listing", &arguments).await?;
         let damaged = || corrupt("a listing's answer", link.shown());
         let (found, rest) = answer::list_and_rest(answer).ok_or_else(damaged)?;
-        for row in answer::rows(found).ok_or_else(damaged)? {
-            entries.push(row.read().ok_or_else(|| damaged_row(link, &row.id))?);
-        }
+        let rows = answer::rows(found).ok_or_else(damaged)?;
+        entries.extend(rows.iter().filter_map(|row| read(link, row)));
         match rest {
             Some(rest) if entries.len() <= size => plan.behind(rest),
             _ => break,
@@ -69,16 +68,17 @@ fn cursor_place(query: &Query, timed: bool) -> Result<Option<Vec<u8>>> {
     Ok(Some([ordered(at.0).as_slice(), &id].concat()))
 }
 
-/// An entry that cannot be read back, by its id if that can.
-pub(crate) fn damaged_row(link: &Link, id: &[u8]) -> Error {
-    let name = match codec::read_id(id) {
-        Some(id) => format!("the entry {id}", id = id.to_string().escape_debug()),
-        None => format!("the field `{}`", id.escape_ascii()),
-    };
-    corrupt(
-        format!("{name} in the key `{}`", link.keys().entries()),
-        link.shown(),
-    )
+/// An entry; none where it cannot be read, which is remembered.
+pub(crate) fn read(link: &Link, row: &rows::Row) -> Option<Entry> {
+    let entry = row.read();
+    if entry.is_none() {
+        met_corrupt(link, &row.id);
+    }
+    entry
+}
+
+pub(crate) fn met_corrupt(link: &Link, field: &[u8]) {
+    link.met_corrupt(script::entry_name(field), link.keys().entries());
 }
 
 pub(crate) async fn groups(link: &Link, query: &Query) -> Result<Vec<Group>> {
@@ -147,7 +147,7 @@ fn merge(link: &Link, answer: Value, groups: &mut BTreeMap<u64, Group>) -> Resul
     let damaged = || corrupt("a count's answer", link.shown());
     let (found, rest) = answer::list_and_rest(answer).ok_or_else(damaged)?;
     for parts in answer::groups::<6>(found).ok_or_else(damaged)? {
-        let Some(group) = read(link, parts)? else {
+        let Some(group) = read_group(link, parts) else {
             return Err(damaged());
         };
         match groups.entry(group.fingerprint) {
@@ -168,38 +168,25 @@ fn merge(link: &Link, answer: Value, groups: &mut BTreeMap<u64, Group>) -> Resul
     Ok(rest)
 }
 
-fn read(link: &Link, parts: [Value; 6]) -> Result<Option<Group>> {
-    let parts = parts.map(answer::bytes);
-    let [
-        Some(print),
-        Some(count),
-        Some(first),
-        Some(last),
-        Some(id),
-        Some(value),
-    ] = parts
-    else {
-        return Ok(None);
+fn read_group(link: &Link, parts: [Value; 6]) -> Option<Group> {
+    let [print, count, first, last, id, value] = parts.map(answer::bytes);
+    let (id, value) = (id?, value?);
+    // The others of a cause are still counted where the entry that lends it its words cannot be read.
+    let (sample, class, message) = match rows::read_failure(&id, &value) {
+        Some((id, failure)) => (id, failure.class, failure.message),
+        None => {
+            met_corrupt(link, &id);
+            let message = "(the entry that says it cannot be read)";
+            (codec::read_id(&id)?, String::new(), message.to_owned())
+        }
     };
-    let (id, failure) = rows::read_failure(&id, &value).ok_or_else(|| damaged_row(link, &id))?;
-    let numbers = (
-        codec::read_natural(&print),
-        std::str::from_utf8(&count)
-            .ok()
-            .and_then(|count| count.parse().ok()),
-        codec::read_time(&first),
-        codec::read_time(&last),
-    );
-    let (Some(fingerprint), Some(count), Some(first), Some(last)) = numbers else {
-        return Ok(None);
-    };
-    Ok(Some(Group {
-        fingerprint,
-        class: failure.class,
-        count,
-        first,
-        last,
-        sample: id,
-        message: failure.message,
-    }))
+    Some(Group {
+        fingerprint: codec::read_natural(&print?)?,
+        class,
+        count: std::str::from_utf8(&count?).ok()?.parse().ok()?,
+        first: codec::read_time(&first?)?,
+        last: codec::read_time(&last?)?,
+        sample,
+        message,
+    })
 }

@@ -1,4 +1,4 @@
-//! What a server promises, as it says itself when it is opened.
+//! What a server promises, as it says itself.
 
 use redis::Value;
 use tracker_api::{Error, ErrorKind, Result, Risk};

@@ -2,6 +2,8 @@
 //!
 //! A change of a shape needs another format number; a test holds the bytes of this one.
 
+use std::ops::Range;
+
 use tracker_api::{
     AttemptId, Captured, Claim, Decision, Entry, Failure, Gaps, Header, Outcome, Progress, RecordId,
     Resolution, Version,
@@ -216,6 +218,9 @@ pub(crate) fn read_failure(id: &[u8], value: &[u8]) -> Option<(RecordId, Failure
     Some((entry.id, entry.failure?))
 }
 
+/// What stands between a row's gaps and the missed ones: a range that nobody can have.
+const MISSED: [u8; 16] = [0xff; 16];
+
 pub(crate) fn progress(row: &Progress) -> Vec<u8> {
     let mut bytes = row.era.to_be_bytes().to_vec();
     for position in [row.floor, row.received, row.committed] {
@@ -224,11 +229,21 @@ pub(crate) fn progress(row: &Progress) -> Vec<u8> {
     bytes.extend(row.failed.to_be_bytes());
     bytes.extend(row.succeeded.to_be_bytes());
     bytes.extend(ordered(row.at.0));
-    for gap in row.gaps.iter() {
-        bytes.extend(ordered(gap.start));
-        bytes.extend(ordered(gap.end));
+    bytes.extend(row.term.to_be_bytes());
+    bytes.extend(row.attempt.0.as_bytes());
+    push_ranges(&mut bytes, &row.gaps);
+    if !row.missed.is_empty() {
+        bytes.extend(MISSED);
+        push_ranges(&mut bytes, &row.missed);
     }
     bytes
+}
+
+fn push_ranges(to: &mut Vec<u8>, gaps: &Gaps) {
+    for gap in gaps.iter() {
+        to.extend(ordered(gap.start));
+        to.extend(ordered(gap.end));
+    }
 }
 
 pub(crate) fn read_progress(partition: &[u8], row: &[u8]) -> Option<Progress> {
@@ -245,10 +260,24 @@ pub(crate) fn read_progress(partition: &[u8], row: &[u8]) -> Option<Progress> {
         failed: reader.natural()?,
         succeeded: reader.natural()?,
         at: reader.time()?,
+        term: 0,
+        attempt: AttemptId::default(),
         gaps: Gaps::default(),
+        missed: Gaps::default(),
     };
+    // A row of format 1 names no writer, which its length says.
+    if row.len().is_multiple_of(16) {
+        progress.term = reader.natural()?;
+        progress.attempt = AttemptId(uuid::Uuid::from_bytes(reader.chunk()?));
+    }
+    let mut is_missed = false;
     while !reader.is_empty() {
-        progress.gaps.add(reader.number()?..reader.number()?);
+        let range = reader.number()?..reader.number()?;
+        match range {
+            Range { start: i64::MAX, .. } => is_missed = true,
+            range if is_missed => progress.missed.add(range),
+            range => progress.gaps.add(range),
+        }
     }
     Some(progress)
 }

@@ -7,11 +7,11 @@ use crate::codec;
 /// The keys of a namespace: one hash tag, so that they are on one slot, and a fixed number of them, so that every script
 /// can declare all.
 #[derive(Clone, Debug)]
-pub(crate) struct Keys([String; 6]);
+pub(crate) struct Keys([String; 7]);
 
 impl Keys {
     /// What each of them is.
-    pub(crate) const TYPES: [&'static str; 6] = ["hash", "hash", "hash", "hash", "hash", "zset"];
+    pub(crate) const TYPES: [&'static str; 7] = ["hash", "hash", "hash", "hash", "hash", "zset", "hash"];
 
     /// The name goes in as its hash, so that any text is safe in a key.
     pub(crate) fn of(name: &str) -> Self {
@@ -24,6 +24,7 @@ impl Keys {
             "resolutions",
             "progress",
             "index",
+            "aside",
         ];
         Self(parts.map(|part| format!("tracker:{{{tag}}}:{part}")))
     }
@@ -43,29 +44,24 @@ impl Keys {
     }
 
     pub(crate) fn progress(&self) -> &str {
-        let [_, _, _, _, progress, _] = &self.0;
+        let [_, _, _, _, progress, ..] = &self.0;
         progress
-    }
-
-    /// For a person, the field that a script found damaged: the key's last part, and the field in hexadecimal digits.
-    pub(crate) fn field(&self, told: &str) -> String {
-        let mut words = told.split_ascii_whitespace();
-        let part = words.next().unwrap_or_default();
-        let key = self.0.iter().find(|key| key.ends_with(&format!(":{part}")));
-        let key = key.map_or(part, String::as_str);
-        let bytes = words.next().and_then(bytes_of).unwrap_or_default();
-        match codec::read_id(&bytes) {
-            Some(id) => format!("the entry {} in the key `{key}`", id.to_string().escape_debug()),
-            None => format!("the field `{}` of the key `{key}`", bytes.escape_ascii()),
-        }
     }
 }
 
-fn bytes_of(digits: &str) -> Option<Vec<u8>> {
-    let digits = digits.as_bytes().chunks(2);
-    digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+/// For a person, the entry that a field of the key `entries` stands for.
+pub(crate) fn entry_name(field: &[u8]) -> String {
+    codec::read_id(field).map_or_else(|| field.escape_ascii().to_string(), |id| id.to_string())
+}
+
+/// The same of the key `progress`.
+pub(crate) fn progress_name(field: &[u8]) -> String {
+    let mut reader = codec::Reader::new(field);
+    let partition = codec::read_partition(&mut reader).and_then(|read| reader.end(read));
+    partition.map_or_else(
+        || format!("progress of {}", field.escape_ascii()),
+        |partition| format!("progress of {partition}"),
+    )
 }
 
 /// A script, by its hash or by its text.

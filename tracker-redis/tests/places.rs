@@ -121,7 +121,13 @@ async fn the_master_that_sentinels_name_is_followed_over_a_failover() {
     assert!(error.to_string().contains("absent"), "{error}");
 
     let tracker = open(named("main"), &namespace("orders")).await.unwrap();
-    let names: Vec<_> = tracker.risks().into_iter().map(|risk| risk.name).collect();
+    let names: Vec<_> = tracker
+        .risks()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|risk| risk.name)
+        .collect();
     assert_eq!(names, ["redis-failover"]);
     tracker.record(&[failed(1)], &[]).await.unwrap();
     until(
@@ -191,7 +197,13 @@ async fn key_of(nodes: &[Server]) -> (usize, Vec<String>) {
 async fn a_namespace_is_on_one_node_of_a_cluster_and_is_followed_when_its_slot_moves() {
     let nodes = cluster().await;
     let tracker = open(of_cluster(&nodes), &namespace("orders")).await.unwrap();
-    let names: Vec<_> = tracker.risks().into_iter().map(|risk| risk.name).collect();
+    let names: Vec<_> = tracker
+        .risks()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|risk| risk.name)
+        .collect();
     assert_eq!(names, ["redis-failover"]);
     let slice: Vec<_> = (0..500).map(failed).collect();
     assert_eq!(tracker.record(&slice, &[]).await.unwrap(), vec![true; 500]);

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use common::{beside, config, entry, failed, holds, key, namespace, opened, own, refused, succeeded, tell};
 use test_servers::Server;
 use tracker_api::{
-    Captured, Change, Decision, ErrorKind, Order, Outcome, Partition, Progress, Purgeable, Query, Resolution,
-    Secret, SecretUrl, Timestamp,
+    AttemptId, Captured, Change, Decision, ErrorKind, Gaps, Order, Outcome, Partition, Progress, Purgeable,
+    Query, Resolution, Secret, SecretUrl, Timestamp,
 };
 use tracker_redis::{Config, open};
 
@@ -131,10 +131,13 @@ fn common_progress() -> Progress {
     Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received: 9,
         committed: 9,
         gaps: [3..5, 7..8].into_iter().collect(),
+        missed: std::iter::once(3..4).collect(),
         failed: 1,
         succeeded: 2,
         at: Timestamp(0),
@@ -219,10 +222,24 @@ async fn a_missing_permission_is_named() {
     .concat();
     tell(&server, &words).await;
     let tracker = opened(&url("least"), "orders").await.unwrap();
-    let names: Vec<_> = tracker.risks().into_iter().map(|risk| risk.name).collect();
+    let names: Vec<_> = tracker
+        .risks()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|risk| risk.name)
+        .collect();
     assert_eq!(names, ["redis-unknown"]);
     tell(&server, &["ACL", "SETUSER", "least", "+info", "+config|get"]).await;
-    assert_eq!(opened(&url("least"), "orders").await.unwrap().risks(), []);
+    assert_eq!(
+        opened(&url("least"), "orders")
+            .await
+            .unwrap()
+            .risks()
+            .await
+            .unwrap(),
+        []
+    );
     tracker.record(&[failed(1)], &[common_progress()]).await.unwrap();
     tracker.groups(&Query::default()).await.unwrap();
     tracker.list(&Query::default()).await.unwrap();
@@ -524,7 +541,7 @@ async fn what_the_server_refuses_for_its_size_is_no_outage() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_wrote_is_corrupt_and_named() {
+async fn what_somebody_else_wrote_is_left_out_and_named_and_a_write_lands_as_on_nothing() {
     let server = own(&[]);
     let tracker = opened(&server.url(), "orders").await.unwrap();
     tracker
@@ -561,21 +578,32 @@ async fn what_somebody_else_wrote_is_corrupt_and_named() {
             .query_async(&mut connection)
             .await
             .unwrap();
-        let errors = [
-            tracker.get(&[failed(2).id]).await.map(drop),
-            tracker.list(&Query::default()).await.map(drop),
-        ];
-        for error in errors {
-            let error = refused(error);
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-            assert!(
-                error.to_string().contains("orders:0:2") && error.to_string().contains(&entries),
-                "{error}"
-            );
+        let found = tracker.get(&[failed(2).id, failed(1).id]).await.unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{value:?}: {found:?}");
+        for (order, limit) in [(Order::Id, 0), (Order::NewestFirst, 0), (Order::NewestFirst, 1)] {
+            let query = Query {
+                order,
+                limit,
+                ..Query::default()
+            };
+            let page = tracker.list(&query).await.unwrap();
+            assert_eq!((page.entries.len(), page.next), (1, None), "{value:?}");
         }
-        assert!(holds(&tracker, &failed(1)).await, "the others can be read");
+        assert_eq!(
+            tracker.groups(&Query::default()).await.unwrap().len(),
+            1,
+            "{value:?}"
+        );
+        let gone = tracker.purge(Purgeable::Resolved, Timestamp(i64::MAX), 10).await;
+        assert_eq!(gone.unwrap(), 0, "{value:?}");
+        let rows = tracker.corrupt_rows();
+        assert_eq!(rows.len(), 1, "{rows:?}");
+        assert!(
+            rows[0].row == "orders:0:2" && rows[0].why.contains(&entries),
+            "{rows:?}"
+        );
     }
-    // Where the damage shows without reading all of it, a write finds it too, and does not bury it.
+    // Where the damage shows without reading all of it, a write lands as on nothing, and what stood there is kept.
     let _: redis::Value = redis::cmd("HSET")
         .arg(&entries)
         .arg(field)
@@ -583,15 +611,75 @@ async fn what_somebody_else_wrote_is_corrupt_and_named() {
         .query_async(&mut connection)
         .await
         .unwrap();
-    let error = refused(tracker.record(&[failed(2)], &[]).await);
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    assert!(error.to_string().contains("orders:0:2"), "{error}");
+    assert_eq!(tracker.record(&[failed(2)], &[]).await.unwrap(), [true]);
+    assert_eq!(tracker.get(&[failed(2).id]).await.unwrap(), [Some(failed(2))]);
+    for order in [Order::Id, Order::NewestFirst] {
+        let query = Query {
+            order,
+            ..Query::default()
+        };
+        assert_eq!(tracker.list(&query).await.unwrap().entries.len(), 2, "each once");
+    }
+    let aside = entries.replace(":entries", ":aside");
+    let kept: Vec<Vec<u8>> = redis::cmd("HVALS")
+        .arg(&aside)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(kept, [b"hello".to_vec()]);
 
     let progress = key(&server, "progress").await;
     tell(&server, &["HSET", &progress, "mine", "hello"]).await;
-    let error = refused(tracker.progress().await);
-    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-    assert!(error.to_string().contains(&progress), "{error}");
+    assert_eq!(tracker.progress().await.unwrap(), [common_progress()]);
+    let _: redis::Value = redis::cmd("HSET")
+        .arg(&progress)
+        .arg(b"orders\0\0\x80\0\0\0")
+        .arg("hello")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    tracker.record(&[], &[common_progress()]).await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap(), [common_progress()]);
+    let rows = tracker.corrupt_rows();
+    let names: Vec<&str> = rows.iter().map(|row| &row.row[..]).collect();
+    assert_eq!(names, ["orders:0:2", "progress of mine", "progress of orders:0"]);
+}
+
+/// As a program of format 1 left it.
+#[tokio::test]
+async fn a_namespace_of_format_1_is_read_and_is_of_this_format_from_then_on() {
+    let server = own(&[]);
+    let tracker = opened(&server.url(), "orders").await.unwrap();
+    let old = Progress {
+        term: 0,
+        attempt: AttemptId::default(),
+        missed: Gaps::default(),
+        ..common_progress()
+    };
+    tracker.record(&[], std::slice::from_ref(&old)).await.unwrap();
+    let (format, progress) = (key(&server, "format").await, key(&server, "progress").await);
+    let mut connection = beside(&server).await;
+    let cut = "local f = redis.call('HGETALL', KEYS[1]) \
+        redis.call('HSET', KEYS[1], f[1], f[2]:sub(1, 56) .. f[2]:sub(81))";
+    let _: redis::Value = redis::cmd("EVAL")
+        .arg(cut)
+        .arg(1)
+        .arg(&progress)
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    tell(&server, &["HSET", &format, "format", "1"]).await;
+    let tracker = opened(&server.url(), "orders").await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap(), [old]);
+    let closed = Progress {
+        gaps: Gaps::default(),
+        missed: Gaps::default(),
+        ..common_progress()
+    };
+    tracker.record(&[], std::slice::from_ref(&closed)).await.unwrap();
+    assert_eq!(tracker.progress().await.unwrap(), [closed]);
+    let held = tell(&server, &["HGET", &format, "format"]).await;
+    assert_eq!(held, redis::Value::BulkString(b"2".to_vec()));
 }
 
 #[tokio::test]
@@ -619,7 +707,7 @@ async fn a_namespace_of_another_format_is_refused_untouched() {
     let tracker = opened(&server.url(), "orders").await.unwrap();
     tracker.record(&[failed(1)], &[]).await.unwrap();
     let format = key(&server, "format").await;
-    for number in ["2", "0"] {
+    for number in ["3", "0"] {
         tell(&server, &["HSET", &format, "format", number]).await;
         tell(&server, &["HDEL", &format, "cluster"]).await;
         let before = tell(&server, &["HGETALL", &format]).await;
@@ -694,9 +782,18 @@ async fn what_a_server_cannot_promise_is_a_risk_by_name() {
         let url = server.url();
         async move {
             let tracker = opened(&url, "orders").await.unwrap();
-            assert!(tracker.risks().iter().all(|risk| risk.what.len() > 40));
+            assert!(
+                tracker
+                    .risks()
+                    .await
+                    .unwrap()
+                    .iter()
+                    .all(|risk| risk.what.len() > 40)
+            );
             tracker
                 .risks()
+                .await
+                .unwrap()
                 .into_iter()
                 .map(|risk| risk.name)
                 .collect::<Vec<_>>()

@@ -3,12 +3,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use rocksdb::WriteBatch;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page, Partition, Progress, Purgeable,
-    Query, RecordId, Result, Risk, Timestamp, Version, coalesce, coalesce_whole,
+    Change, CorruptRow, CorruptRows, Entry, Error, ErrorKind, FailureTracker, Group, Namespace, Page,
+    Partition, Progress, Purgeable, Query, RecordId, Result, Risk, Timestamp, Version, coalesce,
+    coalesce_whole,
 };
 
 use crate::{
     codec::{self, Number},
+    held::{Held, key_name},
     listing,
     store::{Family, Reader, Store},
 };
@@ -17,13 +19,18 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Tracker {
     pub(crate) store: Arc<Store>,
-    number: Number,
+    pub(crate) number: Number,
+    pub(crate) corrupt: Arc<CorruptRows>,
 }
 
 impl Tracker {
     pub(crate) fn new(store: Arc<Store>, namespace: &Namespace) -> Result<Self> {
         let number = store.namespace(namespace)?;
-        Ok(Self { store, number })
+        Ok(Self {
+            store,
+            number,
+            corrupt: Arc::default(),
+        })
     }
 
     /// Runs a call off the async threads. Once begun it runs to its end, also when nobody waits for it any more.
@@ -39,7 +46,8 @@ impl Tracker {
     }
 
     fn get_now(&self, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
-        self.store.read(|reader| held(reader, self.number, ids))
+        let held = self.store.read(|reader| self.held(reader, ids))?;
+        Ok(held.into_iter().map(Held::whole).collect())
     }
 
     fn record_now(&self, entries: &[Entry], progress: &[Progress]) -> Result<Vec<bool>> {
@@ -55,7 +63,11 @@ impl Tracker {
         let ids: Vec<RecordId> = fresh.iter().map(|entry| entry.id.clone()).collect();
         let mut versions = BTreeMap::new();
         self.store.write(|reader, batch| {
-            for (new, held) in fresh.into_iter().zip(held(reader, self.number, &ids)?) {
+            for (new, held) in fresh.into_iter().zip(self.held(reader, &ids)?) {
+                if let Held::Corrupt(value) = &held {
+                    self.set_aside(reader, batch, &new.id, value)?;
+                }
+                let held = held.whole();
                 let kept = match &held {
                     Some(held) => {
                         let mut kept = held.clone();
@@ -74,7 +86,7 @@ impl Tracker {
                 if let Some(row) = rows.get_mut(&new.partition) {
                     row.join(new);
                 } else {
-                    let held = progress_of(reader, self.number, &new.partition)?;
+                    let held = self.progress_of(reader, &new.partition)?;
                     let mut row = held.unwrap_or_else(|| new.clone());
                     row.join(new);
                     rows.insert(new.partition.clone(), row);
@@ -82,7 +94,11 @@ impl Tracker {
             }
             for row in rows.values() {
                 let key = codec::partition_key(self.number, &row.partition);
-                batch.put_cf(reader.family(Family::Progress)?, &key, codec::encode(&key, row)?);
+                batch.put_cf(
+                    reader.family(Family::Progress)?,
+                    &key,
+                    codec::encode_progress(&key, row)?,
+                );
             }
             Ok(())
         })?;
@@ -97,7 +113,7 @@ impl Tracker {
             for change in changes {
                 let held = match changed.get(&change.id) {
                     Some(entry) => Some(entry.clone()),
-                    None => reader.entry(self.number, &change.id)?,
+                    None => self.entry(reader, &change.id)?,
                 };
                 let takes = held
                     .as_ref()
@@ -127,7 +143,8 @@ impl Tracker {
                 false,
             )? {
                 let (key, value) = item?;
-                rows.push(codec::decode::<Progress>(&key, &value)?);
+                let name = || format!("the progress at the key `{}`", key.escape_ascii());
+                rows.extend(self.corrupt.aside(name, codec::decode_progress(&key, &value))?);
             }
             Ok(rows)
         })
@@ -145,8 +162,8 @@ impl Tracker {
             }
             gone += self.store.write(|reader, batch| {
                 let mut taken = 0;
-                for entry in held(reader, self.number, &found)?.into_iter().flatten() {
-                    let progress = progress_of(reader, self.number, &entry.id.partition)?;
+                for entry in self.held(reader, &found)?.into_iter().filter_map(Held::whole) {
+                    let progress = self.progress_of(reader, &entry.id.partition)?;
                     if entry.at < before && entry.purgeable(progress.as_ref()) == Some(what) {
                         remove(reader, batch, self.number, &entry)?;
                         taken += 1;
@@ -179,12 +196,14 @@ impl Tracker {
                 break;
             }
             let (key, value) = item?;
-            let (at, id) = codec::aged_record_of(&key)?;
+            let Some((at, id)) = self
+                .corrupt
+                .aside(|| key_name(&key), codec::aged_record_of(&key))?
+            else {
+                continue;
+            };
             if !progress.contains_key(&id.partition) {
-                progress.insert(
-                    id.partition.clone(),
-                    progress_of(reader, self.number, &id.partition)?,
-                );
+                progress.insert(id.partition.clone(), self.progress_of(reader, &id.partition)?);
             }
             let progress = progress.get(&id.partition).and_then(Option::as_ref);
             // What is unfinished stays while its era does: known without reading the entry.
@@ -192,32 +211,13 @@ impl Tracker {
             if era.is_some_and(|era| progress.is_none_or(|row| era >= row.era)) {
                 continue;
             }
-            let entry = reader.entry(self.number, &id)?;
+            let entry = self.entry(reader, &id)?;
             if entry.is_some_and(|entry| entry.at == at && entry.purgeable(progress) == Some(what)) {
                 found.push(id);
             }
         }
         Ok(found)
     }
-}
-
-/// The entries of these ids, in their order.
-pub(crate) fn held(reader: &Reader<'_>, number: Number, ids: &[RecordId]) -> Result<Vec<Option<Entry>>> {
-    let family = reader.family(Family::Entries)?;
-    let keys: Vec<Vec<u8>> = ids.iter().map(|id| codec::record_key(number, id)).collect();
-    let values = reader.db.multi_get_cf(keys.iter().map(|key| (family, key)));
-    let mut found = Vec::with_capacity(ids.len());
-    for (key, value) in keys.iter().zip(values) {
-        let entry = reader.ok(value)?.map(|value| codec::decode_entry(key, &value));
-        found.push(entry.transpose()?);
-    }
-    Ok(found)
-}
-
-fn progress_of(reader: &Reader<'_>, number: Number, partition: &Partition) -> Result<Option<Progress>> {
-    let key = codec::partition_key(number, partition);
-    let value = reader.ok(reader.db.get_cf(reader.family(Family::Progress)?, &key))?;
-    value.map(|value| codec::decode(&key, &value)).transpose()
 }
 
 fn put(
@@ -316,7 +316,7 @@ impl FailureTracker for Tracker {
         self.call(move |tracker| {
             tracker
                 .store
-                .read(|reader| listing::page(reader, tracker.number, &query))
+                .read(|reader| listing::page(reader, &tracker.corrupt, tracker.number, &query))
         })
         .await
     }
@@ -326,7 +326,7 @@ impl FailureTracker for Tracker {
         self.call(move |tracker| {
             tracker
                 .store
-                .read(|reader| listing::groups(reader, tracker.number, &query))
+                .read(|reader| listing::groups(reader, &tracker.corrupt, tracker.number, &query))
         })
         .await
     }
@@ -340,9 +340,13 @@ impl FailureTracker for Tracker {
         self.call(|tracker| tracker.store.ping()).await
     }
 
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.corrupt.all()
+    }
+
     // Its directory is on a disk of this machine, and each write is synced to it.
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }
 

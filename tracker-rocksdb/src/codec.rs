@@ -5,11 +5,13 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tracker_api::{
-    Captured, Claim, Decision, Entry, Error, ErrorKind, Failure, Outcome, Partition, RecordId, Resolution,
-    Result, Status, Timestamp, Version,
+    AttemptId, Captured, Claim, Decision, Entry, Error, ErrorKind, Failure, Gaps, Outcome, Partition,
+    Progress, RecordId, Resolution, Result, Status, Timestamp, Version,
 };
 
 const FORMAT: u8 = 1;
+/// The format of a partition's progress since it names its writer.
+const PROGRESS: u8 = 2;
 
 /// A namespace's number inside one database.
 pub(crate) type Number = u32;
@@ -148,7 +150,11 @@ fn damaged_key(key: &[u8]) -> Error {
 }
 
 pub(crate) fn encode<T: Serialize>(key: &[u8], row: &T) -> Result<Vec<u8>> {
-    let mut value = postcard::to_extend(row, vec![FORMAT]).map_err(|error| {
+    encode_as(FORMAT, key, row)
+}
+
+fn encode_as<T: Serialize>(format: u8, key: &[u8], row: &T) -> Result<Vec<u8>> {
+    let mut value = postcard::to_extend(row, vec![format]).map_err(|error| {
         let message = format!("the row of `{}` cannot be written", key.escape_ascii());
         Error::new(ErrorKind::Refused, message).with_source(error)
     })?;
@@ -157,28 +163,54 @@ pub(crate) fn encode<T: Serialize>(key: &[u8], row: &T) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T> {
-    let damaged = |how: String| {
-        let message = format!(
-            "the value of `{}` is damaged: {how}; restore it from a backup",
-            key.escape_ascii()
-        );
-        Error::new(ErrorKind::Corrupt, message)
-    };
+    match checked(key, value)? {
+        (FORMAT, row) => read_row(key, row),
+        (format, _) => Err(unknown(key, format)),
+    }
+}
+
+pub(crate) fn encode_progress(key: &[u8], row: &Progress) -> Result<Vec<u8>> {
+    encode_as(PROGRESS, key, row)
+}
+
+pub(crate) fn decode_progress(key: &[u8], value: &[u8]) -> Result<Progress> {
+    match checked(key, value)? {
+        (PROGRESS, row) => read_row(key, row),
+        (FORMAT, row) => read_row::<OldProgress>(key, row).map(Progress::from),
+        (format, _) => Err(unknown(key, format)),
+    }
+}
+
+/// The format and the row of a value that is whole.
+fn checked<'v>(key: &[u8], value: &'v [u8]) -> Result<(u8, &'v [u8])> {
     let Some((body, held)) = value.split_last_chunk::<4>() else {
-        return Err(damaged(format!("{} bytes are too few", value.len())));
+        return Err(damaged(key, &format!("{} bytes are too few", value.len())));
     };
     if u32::from_le_bytes(*held) != sum(key, body) {
-        return Err(damaged("its checksum is another's".into()));
+        return Err(damaged(key, "its checksum is another's"));
     }
-    match body.split_first() {
-        Some((&FORMAT, row)) => match postcard::take_from_bytes(row) {
-            Ok((row, [])) => Ok(row),
-            Ok((_, rest)) => Err(damaged(format!("{} bytes follow it", rest.len()))),
-            Err(error) => Err(damaged(error.to_string())),
-        },
-        Some((format, _)) => Err(damaged(format!("its format {format} is unknown"))),
-        None => Err(damaged("it is empty".into())),
+    let (format, row) = body.split_first().ok_or_else(|| damaged(key, "it is empty"))?;
+    Ok((*format, row))
+}
+
+fn read_row<T: DeserializeOwned>(key: &[u8], row: &[u8]) -> Result<T> {
+    match postcard::take_from_bytes(row) {
+        Ok((row, [])) => Ok(row),
+        Ok((_, rest)) => Err(damaged(key, &format!("{} bytes follow it", rest.len()))),
+        Err(error) => Err(damaged(key, &error.to_string())),
     }
+}
+
+fn unknown(key: &[u8], format: u8) -> Error {
+    damaged(key, &format!("its format {format} is unknown"))
+}
+
+fn damaged(key: &[u8], how: &str) -> Error {
+    let message = format!(
+        "the value of `{}` is damaged: {how}; restore it from a backup",
+        key.escape_ascii()
+    );
+    Error::new(ErrorKind::Corrupt, message)
 }
 
 fn sum(key: &[u8], body: &[u8]) -> u32 {
@@ -253,6 +285,39 @@ pub(crate) fn class_sum(class: &str) -> u32 {
 /// None of an index row that was written before these existed.
 pub(crate) fn decode_brief(key: &[u8], value: &[u8]) -> Result<Option<Brief>> {
     (!value.is_empty()).then(|| decode(key, value)).transpose()
+}
+
+/// A partition's progress as format 1 has it: nobody says who wrote it.
+#[derive(Serialize, Deserialize)]
+struct OldProgress {
+    partition: Partition,
+    era: u64,
+    floor: i64,
+    received: i64,
+    committed: i64,
+    gaps: Gaps,
+    failed: u64,
+    succeeded: u64,
+    at: Timestamp,
+}
+
+impl From<OldProgress> for Progress {
+    fn from(row: OldProgress) -> Self {
+        Self {
+            partition: row.partition,
+            era: row.era,
+            term: 0,
+            attempt: AttemptId::default(),
+            floor: row.floor,
+            received: row.received,
+            committed: row.committed,
+            gaps: row.gaps,
+            missed: Gaps::default(),
+            failed: row.failed,
+            succeeded: row.succeeded,
+            at: row.at,
+        }
+    }
 }
 
 /// An entry without its id, which is its key.

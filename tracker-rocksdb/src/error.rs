@@ -1,4 +1,4 @@
-use std::path::Path;
+use std::{io, path::Path};
 
 use rocksdb::ErrorKind as Cause;
 use tracker_api::{Error, ErrorKind};
@@ -41,9 +41,14 @@ pub(crate) fn of_database(error: rocksdb::Error, doing: &str, path: &Path) -> Er
 }
 
 /// An error of the file system's.
-pub(crate) fn of_files(error: std::io::Error, doing: &str, path: &Path) -> Error {
+pub(crate) fn of_files(error: io::Error, doing: &str, path: &Path) -> Error {
     let message = format!("{doing} {}: {error}", path.display());
-    Error::new(ErrorKind::Unavailable, message).with_source(error)
+    let kind = match error.kind() {
+        // Another's directory: no waiting mends it.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory => ErrorKind::Config,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, message).with_source(error)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod backend;
 mod codec;
 mod config;
 mod error;
+mod held;
 mod listing;
 mod place;
 mod store;

@@ -5,11 +5,13 @@ use std::{
 
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 use tracker_api::{
-    Cursor, Entry, Error, ErrorKind, Group, Order, Outcome, Page, Query, RecordId, Result, Timestamp,
+    CorruptRows, Cursor, Entry, Error, ErrorKind, Group, Order, Outcome, Page, Query, RecordId, Result,
+    Timestamp,
 };
 
 use crate::{
     codec::{self, Brief, Number},
+    held::key_name,
     store::{Family, Reader},
 };
 
@@ -40,7 +42,12 @@ pub(crate) fn range<'a>(
     Ok(rows.map(|row| reader.ok(row)))
 }
 
-pub(crate) fn page(reader: &Reader<'_>, number: Number, query: &Query) -> Result<Page> {
+pub(crate) fn page(
+    reader: &Reader<'_>,
+    corrupt: &CorruptRows,
+    number: Number,
+    query: &Query,
+) -> Result<Page> {
     let mut page = Page::default();
     let mut add = |entry: Entry| {
         if !query.matches(&entry) {
@@ -64,7 +71,7 @@ pub(crate) fn page(reader: &Reader<'_>, number: Number, query: &Query) -> Result
             };
             for row in range(reader, Family::Entries, &from, to.as_deref(), false)? {
                 let (key, value) = row?;
-                if add(codec::decode_entry(&key, &value)?) {
+                if read(corrupt, &key, &value)?.is_some_and(&mut add) {
                     break;
                 }
             }
@@ -75,15 +82,14 @@ pub(crate) fn page(reader: &Reader<'_>, number: Number, query: &Query) -> Result
             };
             let class = query.class.as_deref().map(codec::class_sum);
             for row in range(reader, Family::Newest, &from, to.as_deref(), true)? {
-                let (_, id, brief) = indexed(&row?)?;
+                let Some((_, id, brief)) = indexed(corrupt, &row?)? else {
+                    continue;
+                };
                 if brief.is_some_and(|brief| !may_match(query, class, &id, &brief)) {
                     continue;
                 }
                 // None when a writer moved or purged it since this listing began.
-                let Some(entry) = reader.entry(number, &id)? else {
-                    continue;
-                };
-                if add(entry) {
+                if entry(reader, corrupt, number, &id)?.is_some_and(&mut add) {
                     break;
                 }
             }
@@ -92,7 +98,12 @@ pub(crate) fn page(reader: &Reader<'_>, number: Number, query: &Query) -> Result
     Ok(page)
 }
 
-pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Result<Vec<Group>> {
+pub(crate) fn groups(
+    reader: &Reader<'_>,
+    corrupt: &CorruptRows,
+    number: Number,
+    query: &Query,
+) -> Result<Vec<Group>> {
     let mut groups = BTreeMap::new();
     if query.partition.is_some() {
         // One partition's entries lie together.
@@ -101,13 +112,17 @@ pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Resu
         };
         for row in range(reader, Family::Entries, &from, to.as_deref(), false)? {
             let (key, value) = row?;
-            count(&mut groups, codec::decode_entry(&key, &value)?, query);
+            if let Some(entry) = read(corrupt, &key, &value)? {
+                count(&mut groups, entry, query);
+            }
         }
     } else if let Some((from, to)) = times(number, query)? {
         let class = query.class.as_deref().map(codec::class_sum);
         let in_brief = query.class.is_none() && query.key.is_none() && query.text.is_none();
         for row in range(reader, Family::Newest, &from, to.as_deref(), false)? {
-            let (at, id, brief) = indexed(&row?)?;
+            let Some((at, id, brief)) = indexed(corrupt, &row?)? else {
+                continue;
+            };
             if let Some(brief) = brief {
                 if !may_match(query, class, &id, &brief) {
                     continue;
@@ -122,7 +137,7 @@ pub(crate) fn groups(reader: &Reader<'_>, number: Number, query: &Query) -> Resu
                     continue;
                 }
             }
-            if let Some(entry) = reader.entry(number, &id)? {
+            if let Some(entry) = entry(reader, corrupt, number, &id)? {
                 count(&mut groups, entry, query);
             }
         }
@@ -171,9 +186,28 @@ fn count(groups: &mut BTreeMap<u64, Group>, entry: Entry, query: &Query) {
     }
 }
 
-fn indexed((key, value): &Pair) -> Result<(Timestamp, RecordId, Option<Brief>)> {
-    let (at, id) = codec::timed_record_of(key)?;
-    Ok((at, id, codec::decode_brief(key, value)?))
+/// An entry; none where it cannot be read.
+fn read(corrupt: &CorruptRows, key: &[u8], value: &[u8]) -> Result<Option<Entry>> {
+    let name = || codec::record_of(key).map_or_else(|_| key_name(key), |id| id.to_string());
+    corrupt.aside(name, codec::decode_entry(key, value))
+}
+
+fn entry(reader: &Reader<'_>, corrupt: &CorruptRows, number: Number, id: &RecordId) -> Result<Option<Entry>> {
+    let key = codec::record_key(number, id);
+    let value = reader.ok(reader.db.get_cf(reader.family(Family::Entries)?, &key))?;
+    value.map_or(Ok(None), |value| read(corrupt, &key, &value))
+}
+
+/// What the index by first failure says; none where its key cannot be read. Where only its brief cannot, the entry says it.
+fn indexed(
+    corrupt: &CorruptRows,
+    (key, value): &Pair,
+) -> Result<Option<(Timestamp, RecordId, Option<Brief>)>> {
+    let Some((at, id)) = corrupt.aside(|| key_name(key), codec::timed_record_of(key))? else {
+        return Ok(None);
+    };
+    let brief = corrupt.aside(|| key_name(key), codec::decode_brief(key, value))?;
+    Ok(Some((at, id, brief.flatten())))
 }
 
 /// [`Query::matches`], as far as the index by first failure tells: of what does not pass, the entry need not be read. Time

@@ -1,8 +1,11 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 use tracker_api::{Error, ErrorKind, Result};
 
@@ -99,8 +102,7 @@ impl Place {
 fn make_private(path: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.mode(0o700);
     let made: Vec<&Path> = path.ancestors().take_while(|made| !made.exists()).collect();
     builder.create(path)?;
     // What is synced into a directory that a power cut unmakes is not durable.
@@ -118,11 +120,9 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 /// RocksDB has a lock of its own, but it cannot say who holds it; ours can, and does not ask for the error's text.
 fn hold(path: &Path) -> Result<File> {
     let file = path.join("HOLDER");
-    let mut holder = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut holder = private(&mut options)
         .open(&file)
         .map_err(|error| of_files(error, "cannot open", &file))?;
     match holder.try_lock() {
@@ -147,11 +147,45 @@ fn hold(path: &Path) -> Result<File> {
     }
 }
 
+/// The owner's alone, and nothing that a symbolic link leads to: `sign` cuts the file before it writes.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    let flags = (OFlags::NOFOLLOW | OFlags::CLOEXEC).bits().cast_signed();
+    options.mode(0o600).custom_flags(flags)
+}
+
 fn write_durably(file: &Path, text: &str) -> std::io::Result<()> {
     let draft = file.with_extension("draft");
-    let mut written = File::create(&draft)?;
+    // The directory is held, so a draft that is there was left by one that was killed.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut written = private(OpenOptions::new().write(true).create_new(true)).open(&draft)?;
     written.write_all(text.as_bytes())?;
     written.sync_all()?;
     fs::rename(&draft, file)?;
     file.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn the_files_of_a_database_are_its_owners_alone_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db");
+        drop(Place::take(&path).unwrap());
+        let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!([mode(""), mode("HOLDER"), mode("FORMAT")], [0o700, 0o600, 0o600]);
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        fs::remove_file(path.join("HOLDER")).unwrap();
+        symlink(&victim, path.join("HOLDER")).unwrap();
+        let error = Place::take(&path).unwrap_err();
+        assert!(error.to_string().contains("HOLDER"), "{error}");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+    }
 }

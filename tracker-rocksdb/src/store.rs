@@ -12,7 +12,7 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
     LogLevel, Options, WriteBatch, WriteOptions, statistics::StatsLevel,
 };
-use tracker_api::{Entry, Error, ErrorKind, Namespace, RecordId, Result};
+use tracker_api::{Error, ErrorKind, Namespace, Result};
 
 use crate::{
     codec::{self, NamespaceRow, Number},
@@ -229,13 +229,6 @@ impl Reader<'_> {
             );
             Error::new(ErrorKind::Corrupt, message)
         })
-    }
-
-    /// The entry of one id.
-    pub(crate) fn entry(&self, number: Number, id: &RecordId) -> Result<Option<Entry>> {
-        let key = codec::record_key(number, id);
-        let value = self.ok(self.db.get_cf(self.family(Family::Entries)?, &key))?;
-        value.map(|value| codec::decode_entry(&key, &value)).transpose()
     }
 
     pub(crate) fn ok<T>(&self, answer: Result<T, rocksdb::Error>) -> Result<T> {

@@ -5,14 +5,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension, ToSql, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ToSql, Transaction, TransactionBehavior, params};
 use tracker_api::{
-    Change, Cursor, Entry, Error, ErrorKind, FailureTracker, Group, Model, Namespace, Order, Page, Partition,
-    Progress, Purgeable, Query, RecordId, Result, Risk, Status, Timestamp, Version, coalesce, coalesce_whole,
+    Change, CorruptRow, CorruptRows, Cursor, Entry, Error, ErrorKind, FailureTracker, Group, Model,
+    Namespace, Order, Page, Partition, Progress, Purgeable, Query, RecordId, Result, Risk, Status, Timestamp,
+    Version, coalesce, coalesce_whole,
 };
 
 use crate::{
     Config,
+    claim::claim,
     error::{cut_off, of},
     rows,
 };
@@ -22,6 +24,7 @@ use crate::{
 pub(crate) struct Tracker {
     db: Arc<Mutex<Connection>>,
     namespace: i64,
+    corrupt: Arc<CorruptRows>,
 }
 
 impl fmt::Debug for Tracker {
@@ -54,6 +57,7 @@ impl Tracker {
         Ok(Self {
             db: Arc::new(Mutex::new(db)),
             namespace: number,
+            corrupt: Arc::default(),
         })
     }
 
@@ -90,14 +94,15 @@ impl Tracker {
         self.write(|db| {
             let mut versions = BTreeMap::new();
             for new in fresh {
-                let mut kept = rows::entry(db, self.namespace, &new.id)?.unwrap_or_else(|| new.clone());
+                let mut kept = self.entry(db, &new.id)?.unwrap_or_else(|| new.clone());
                 kept.merge(new);
                 rows::put(db, self.namespace, &kept)?;
                 versions.insert(kept.id, kept.version);
             }
             for new in progress {
-                let mut row =
-                    rows::progress_of(db, self.namespace, &new.partition)?.unwrap_or_else(|| new.clone());
+                let mut row = self
+                    .progress_of(db, &new.partition)?
+                    .unwrap_or_else(|| new.clone());
                 row.join(new);
                 rows::put_progress(db, self.namespace, &row)?;
             }
@@ -105,11 +110,29 @@ impl Tracker {
         })
     }
 
+    /// One that cannot be read counts as absent: the next write replaces it.
+    fn entry(&self, db: &Connection, id: &RecordId) -> Result<Option<Entry>> {
+        let read = rows::entry(db, self.namespace, id);
+        Ok(self.corrupt.aside(|| id.to_string(), read)?.flatten())
+    }
+
+    fn progress_of(&self, db: &Connection, partition: &Partition) -> Result<Option<Progress>> {
+        let read = rows::progress_of(db, self.namespace, partition);
+        let name = || format!("progress of {partition}");
+        Ok(self.corrupt.aside(name, read)?.flatten())
+    }
+
+    /// An entry that a listing or a purge has found; none where it cannot be read.
+    fn found<T: serde::de::DeserializeOwned>(&self, row: &rows::Found) -> Result<Option<T>> {
+        self.corrupt
+            .aside(|| row.name.clone(), rows::read(&row.value, &row.name))
+    }
+
     fn resolve_now(&self, changes: &[Change]) -> Result<Vec<bool>> {
         self.write(|db| {
             let mut took = Vec::with_capacity(changes.len());
             for change in changes {
-                let held = rows::entry(db, self.namespace, &change.id)?;
+                let held = self.entry(db, &change.id)?;
                 let takes = |held: &Entry| change.takes(held.revision, &held.version, held.is_blocking());
                 let Some(mut held) = held.filter(takes) else {
                     took.push(false);
@@ -127,7 +150,7 @@ impl Tracker {
     /// Rows that the columns find, in the query's order, until `take` has enough. What a column does not know the contract
     /// decides, entry by entry.
     fn scan(&self, query: &Query, mut take: impl FnMut(Entry) -> bool) -> Result<()> {
-        let mut sql = "SELECT value FROM entry WHERE namespace = ?".to_owned();
+        let mut sql = format!("SELECT {} FROM entry WHERE namespace = ?", rows::FOUND);
         let mut values: Vec<Box<dyn ToSql>> = vec![Box::new(self.namespace)];
         let mut and = |text: &str, more: Vec<Box<dyn ToSql>>| {
             sql.push_str(" AND ");
@@ -197,9 +220,11 @@ impl Tracker {
         let db = self.db();
         let mut find = db.prepare_cached(&sql).map_err(of)?;
         let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
-        let found = find.query_map(&values[..], rows::value).map_err(of)?;
-        for text in found {
-            let entry: Entry = rows::read(&text.map_err(of)?, "an entry")?;
+        let found = find.query_map(&values[..], rows::found).map_err(of)?;
+        for row in found {
+            let Some(entry) = self.found::<Entry>(&row.map_err(of)?)? else {
+                continue;
+            };
             if query.matches(&entry) && !take(entry) {
                 break;
             }
@@ -237,7 +262,8 @@ impl Tracker {
             .collect();
         self.write(|db| {
             let sql = format!(
-                "SELECT value FROM entry WHERE namespace = ? AND status IN ({}) AND at < ? ORDER BY at, topic, part, off",
+                "SELECT {} FROM entry WHERE namespace = ? AND status IN ({}) AND at < ? ORDER BY at, topic, part, off",
+                rows::FOUND,
                 numbers.join(",")
             );
             let mut gone = Vec::new();
@@ -247,10 +273,12 @@ impl Tracker {
             while gone.len() < limit
                 && let Some(row) = found.next().map_err(of)?
             {
-                let entry: Entry = rows::read(&rows::value(row).map_err(of)?, "an entry")?;
+                let Some(entry) = self.found::<Entry>(&rows::found(row).map_err(of)?)? else {
+                    continue;
+                };
                 let partition = &entry.id.partition;
                 if !progress.contains_key(partition) {
-                    progress.insert(partition.clone(), rows::progress_of(db, self.namespace, partition)?);
+                    progress.insert(partition.clone(), self.progress_of(db, partition)?);
                 }
                 if entry.purgeable(progress.get(partition).and_then(Option::as_ref)) == Some(what) {
                     gone.push(entry.id);
@@ -264,55 +292,12 @@ impl Tracker {
     fn progress_now(&self) -> Result<Vec<Progress>> {
         let db = self.db();
         let mut find = db
-            .prepare_cached("SELECT value FROM progress WHERE namespace = ? ORDER BY topic, part")
+            .prepare_cached("SELECT topic, part, NULL AS off, value FROM progress WHERE namespace = ? ORDER BY topic, part")
             .map_err(of)?;
-        let found = find.query_map([self.namespace], rows::value).map_err(of)?;
-        found
-            .map(|text| rows::read(&text.map_err(of)?, "progress"))
-            .collect()
+        let found = find.query_map([self.namespace], rows::found).map_err(of)?;
+        let rows = found.map(|row| self.found(&row.map_err(of)?));
+        rows.filter_map(Result::transpose).collect()
     }
-}
-
-/// Makes the tables of a new file, looks whose an old one is, and answers the namespace's number.
-fn claim(db: &Transaction<'_>, namespace: &Namespace) -> Result<i64> {
-    let version: i64 = db
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(of)?;
-    if version > rows::VERSION {
-        let message = format!(
-            "the SQLite database is of version {version}, this program knows up to {}: start the program that wrote it, or a \
-             newer one; nothing was changed",
-            rows::VERSION
-        );
-        return Err(Error::new(ErrorKind::Config, message));
-    }
-    if version == 0 {
-        db.execute_batch(rows::TABLES).map_err(of)?;
-        db.pragma_update(None, "user_version", rows::VERSION)
-            .map_err(of)?;
-    }
-    let name = namespace.name.as_bytes();
-    let held: Option<(i64, Option<String>)> = db
-        .query_row(
-            "SELECT number, cluster FROM namespace WHERE name = ?",
-            [name],
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )
-        .optional()
-        .map_err(of)?;
-    let Some((number, cluster)) = held else {
-        let row = params![name, namespace.cluster];
-        db.execute("INSERT INTO namespace (name, cluster) VALUES (?, ?)", row)
-            .map_err(of)?;
-        return Ok(db.last_insert_rowid());
-    };
-    namespace.admit(cluster.as_deref())?;
-    if cluster.is_none() && namespace.cluster.is_some() {
-        let row = params![namespace.cluster, number];
-        db.execute("UPDATE namespace SET cluster = ? WHERE number = ?", row)
-            .map_err(of)?;
-    }
-    Ok(number)
 }
 
 #[async_trait]
@@ -345,9 +330,7 @@ impl FailureTracker for Tracker {
         let ids = ids.to_vec();
         self.call(move |tracker| {
             let db = tracker.db();
-            ids.iter()
-                .map(|id| rows::entry(&db, tracker.namespace, id))
-                .collect()
+            ids.iter().map(|id| tracker.entry(&db, id)).collect()
         })
         .await
     }
@@ -389,8 +372,12 @@ impl FailureTracker for Tracker {
         .await
     }
 
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.corrupt.all()
+    }
+
     // A local disk, and each commit is synced to it.
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        Ok(Vec::new())
     }
 }

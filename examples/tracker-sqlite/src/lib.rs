@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod claim;
 mod config;
 mod error;
 mod rows;

@@ -122,7 +122,24 @@ pub(crate) fn put_progress(db: &Transaction<'_>, namespace: i64, row: &Progress)
         .map(drop)
 }
 
-/// The values of rows, as they come.
-pub(crate) fn value(row: &Row<'_>) -> rusqlite::Result<String> {
-    row.get("value")
+/// A row as a listing finds it: its value, and what it is called where that cannot be read.
+pub(crate) struct Found {
+    pub(crate) name: String,
+    pub(crate) value: String,
+}
+
+/// The columns of a [`Found`] entry.
+pub(crate) const FOUND: &str = "topic, part, off, value";
+
+pub(crate) fn found(row: &Row<'_>) -> rusqlite::Result<Found> {
+    let topic: Vec<u8> = row.get("topic")?;
+    let (topic, part) = (String::from_utf8_lossy(&topic), row.get::<_, i32>("part")?);
+    let name = match row.get::<_, Option<i64>>("off")? {
+        Some(offset) => format!("{topic}:{part}:{offset}"),
+        None => format!("progress of {topic}:{part}"),
+    };
+    Ok(Found {
+        name,
+        value: row.get("value")?,
+    })
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use orchestrator::registry::Registry;
-use tracker_api::{ErrorKind, Namespace};
+use tracker_api::{AttemptId, Entry, ErrorKind, Namespace, Outcome, Partition, Query, Timestamp, Version};
 
 const LEAST: [&str; 8] = [
     "--bootstrap-servers",
@@ -98,4 +98,45 @@ async fn the_registry_opens_it_in_the_data_directory_and_a_newer_file_is_left_al
     )
     .unwrap();
     assert_eq!(open(other.path()).await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_left_out_and_named_and_one_of_an_older_program_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = Registry::default().with("sqlite", tracker_sqlite::open);
+    let namespace = Namespace {
+        name: "copier".into(),
+        cluster: None,
+    };
+    let opened = registry
+        .open("sqlite", &Default::default(), &namespace, dir.path())
+        .await;
+    let tracker = opened.unwrap().unwrap();
+    let version = Version {
+        era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
+        outcome: Outcome::Succeeded,
+    };
+    let entry = |offset| Entry::new(Partition::new("orders", 0).at(offset), version, Timestamp(0));
+    tracker.record(&[entry(1), entry(2)], &[]).await.unwrap();
+    let db = rusqlite::Connection::open(dir.path().join("sqlite")).unwrap();
+    db.execute("UPDATE entry SET value = '{' WHERE off = 1", [])
+        .unwrap();
+    let old = r#"{"partition":{"topic":"orders","number":0},"era":1,"floor":0,"received":9,"committed":9,
+        "gaps":[{"start":3,"end":5}],"failed":0,"succeeded":7,"at":1}"#;
+    let row = rusqlite::params![b"orders", old];
+    db.execute("INSERT INTO progress VALUES (1, ?, 0, ?)", row)
+        .unwrap();
+
+    let found = tracker.get(&[entry(1).id, entry(2).id]).await.unwrap();
+    assert_eq!(found, [None, Some(entry(2))]);
+    let listed = tracker.list(&Query::default()).await.unwrap();
+    assert_eq!(listed.entries, [entry(2)]);
+    let rows = tracker.corrupt_rows();
+    assert_eq!((rows.len(), rows[0].row.as_str()), (1, "orders:0:1"), "{rows:?}");
+    assert_eq!(tracker.record(&[entry(1)], &[]).await.unwrap(), [true]);
+    assert_eq!(tracker.list(&Query::default()).await.unwrap().entries.len(), 2);
+    let progress = tracker.progress().await.unwrap();
+    assert_eq!((progress[0].term, progress[0].gaps.is_empty()), (0, false));
 }

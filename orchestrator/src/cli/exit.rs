@@ -27,6 +27,11 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// What a program ends with that a signal stopped: `SIGINT` or `SIGTERM`.
+    pub(crate) fn of_signal(name: &str) -> Self {
+        Self::Code(if name == "SIGINT" { 130 } else { 143 })
+    }
+
     /// The number.
     pub fn code(self) -> u8 {
         match self {

@@ -6,7 +6,7 @@ use tracker_api::Namespace;
 
 use super::Exit;
 use crate::{
-    app::App,
+    app::{App, Signals},
     config::Loaded,
     operate::{
         self, Client, DataDir, Error, Kind, Side,
@@ -34,10 +34,23 @@ pub(super) fn of(command: &TrackerCommand) -> Option<Work> {
 }
 
 pub(super) async fn run<T: Transform>(app: &App<T>, loaded: &Loaded, work: Work) -> Exit {
-    let done = match work {
-        Work::Copy(moving) => sides(app, loaded, moving, true).await,
-        Work::Verify(moving) => sides(app, loaded, moving, false).await,
-        Work::Migrate => migrate(app, loaded).await,
+    let work = async {
+        match work {
+            Work::Copy(moving) => sides(app, loaded, moving, true).await,
+            Work::Verify(moving) => sides(app, loaded, moving, false).await,
+            Work::Migrate => migrate(app, loaded).await,
+        }
+    };
+    let stopped = async {
+        match &mut Signals::new() {
+            Ok(signals) => signals.next().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    // Dropped when a signal stops it, so that a file that is not whole is removed.
+    let done = tokio::select! {
+        done = work => done,
+        name = stopped => return Exit::of_signal(name),
     };
     Exit::Code(done.unwrap_or_else(|error| operate::command::report(&error, &mut io::stderr())))
 }

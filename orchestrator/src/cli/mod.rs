@@ -13,7 +13,7 @@ pub use exit::Exit;
 pub use logging::logging;
 
 use crate::{
-    app::App,
+    app::{App, LAST_CALLS},
     config::{Loaded, Settings},
     kafka::Instance,
     operate::{self, Access, Operations},
@@ -37,6 +37,8 @@ use crate::{
 /// ```
 pub fn main<T: Transform>(app: App<T>) -> ExitCode {
     crate::panics::install(true);
+    // Whatever this process makes is its owner's alone: also what RocksDB makes, which takes no modes.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let cli = match parse(app.name(), app.program_version(), std::env::args_os()) {
         Ok(cli) => cli,
         Err(told) => {
@@ -59,7 +61,7 @@ fn dispatch<T: Transform>(app: App<T>, cli: Cli) -> Exit {
     let loaded = match Settings::load(&sources, app.registry()) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            let count = problems.0.len();
+            let count = problems.faults.len();
             let faults = if count == 1 { "fault" } else { "faults" };
             eprintln!("error: the configuration has {count} {faults}\n{problems}");
             return Exit::Config;
@@ -123,7 +125,10 @@ fn in_runtime<T: Transform>(app: &App<T>, loaded: &Loaded, command: impl Future<
             return Exit::Failed;
         }
     };
-    runtime.block_on(command)
+    let exit = runtime.block_on(command);
+    // As at the end of `run`.
+    runtime.shutdown_timeout(LAST_CALLS);
+    exit
 }
 
 /// The records of a store that no service holds.

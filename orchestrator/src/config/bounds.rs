@@ -1,6 +1,6 @@
 //! Bounds of single values, and relations between them.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     check::{Checks, count},
@@ -86,6 +86,9 @@ impl Checks<'_> {
             let warning = "`session-timeout` is below 6s: a broker refuses that unless its `group.min.session.timeout.ms` was lowered";
             self.report
                 .warn((self.origin)(&["session-timeout"]).as_ref(), warning);
+        }
+        if let Err(why) = crate::http::socket_fits(Path::new(&w.data_dir)) {
+            self.wrong("data-dir", why);
         }
         if w.data_dir.chars().any(char::is_control) {
             self.wrong("data-dir", "control characters cannot stand here");

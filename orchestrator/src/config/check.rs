@@ -97,6 +97,7 @@ impl Checks<'_> {
             },
             outbox_skip_succeeded: written.outbox.skip_succeeded,
             initial_offset: written.initial_offset,
+            on_unreadable: written.on_unreadable,
             skip: self.skip(written),
             shutdown_timeout: written.shutdown_timeout.0,
             instance: self.instance(written),

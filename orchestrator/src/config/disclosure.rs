@@ -20,6 +20,8 @@ pub(crate) struct Disclosure {
     paths: BTreeSet<String>,
     /// The last parts of those paths.
     names: BTreeSet<String>,
+    /// Fields of the stores that are secrets by their type: `store.field`, [`relaxed`].
+    secrets: BTreeSet<String>,
     /// Sections of librdkafka's names, such as `kafka.properties.`.
     properties: Vec<String>,
 }
@@ -30,7 +32,9 @@ impl Disclosure {
         for (path, key) in paths(keys) {
             match (&path[..], key) {
                 (_, Key::Properties) => known.properties.push(path.join(".") + "."),
-                ([store, field], _) if registry.is_secret(store, field) => {}
+                ([store, field], _) if registry.is_secret(store, field) => {
+                    known.secrets.insert(relaxed(&path.join(".")));
+                }
                 ([.., last], _) if Properties::is_secret(last) => {}
                 _ => known.add(&path.join(".")),
             }
@@ -44,6 +48,11 @@ impl Disclosure {
         let last = path.rsplit('.').next().unwrap_or(path);
         self.names.insert(relaxed(last));
         self.paths.insert(relaxed(path));
+    }
+
+    /// Whether a store's field is a secret by its type.
+    pub(crate) fn is_secret(&self, store: &str, field: &str) -> bool {
+        self.secrets.contains(&relaxed(&format!("{store}.{field}")))
     }
 
     /// Whether the value at `key` may be shown: `orchestrator.failure-mode`, `spring.kafka.bootstrap-servers`.
@@ -183,7 +192,7 @@ fn hide_logins(text: &str) -> String {
 fn hide_settings(text: &str) -> String {
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-');
     for (at, sign) in text.match_indices(['=', ':']) {
-        let before = text[..at].trim_end_matches(|c| matches!(c, ' ' | '"' | '\''));
+        let before = text[..at].trim_end_matches([' ', '"', '\'']);
         let start = before
             .rfind(|c| !is_name(c))
             .map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));

@@ -13,6 +13,35 @@ use crate::registry::Registry;
 
 const PREFIX: &str = "ORCHESTRATOR_";
 const FROM_FILE: &str = "_FILE";
+/// Whether Kubernetes made this variable for a service of its own, which may be called `orchestrator` too:
+/// `ORCHESTRATOR_PORT=tcp://…`, `ORCHESTRATOR_SERVICE_HOST`, `ORCHESTRATOR_PORT_8080_TCP_ADDR`. No key of ours looks so.
+pub(crate) fn is_kubernetes(variable: &str, value: &str) -> bool {
+    const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
+    if variable.ends_with("_SERVICE_HOST")
+        || variable.ends_with("_SERVICE_PORT")
+        || variable.contains("_SERVICE_PORT_")
+    {
+        return true;
+    }
+    let is_address = |text: &str| {
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_uppercase());
+        scheme.is_some_and(|scheme| PROTOCOLS.contains(&scheme.as_str()))
+    };
+    if variable.ends_with("_PORT") && is_address(value) {
+        return true;
+    }
+    let Some((_, port)) = variable.rsplit_once("_PORT_") else {
+        return false;
+    };
+    let mut parts = port.split('_');
+    let number = parts.next().is_some_and(|number| number.parse::<u16>().is_ok());
+    let protocol = parts.next().is_some_and(|protocol| PROTOCOLS.contains(&protocol));
+    let what = parts
+        .next()
+        .is_none_or(|what| matches!(what, "PROTO" | "PORT" | "ADDR"));
+    number && protocol && what && parts.next().is_none()
+}
+
 /// The original's database, as keys of the section `postgres`.
 const JDBC: &[(&str, &str)] = &[
     ("JDBC_URL", "url"),
@@ -99,7 +128,7 @@ pub(crate) fn prefixed(
         let Some(rest) = variable_name.strip_prefix(PREFIX) else {
             continue;
         };
-        if matches!(rest, "CONFIG" | "CONFIG_FILE") {
+        if matches!(rest, "CONFIG" | "CONFIG_FILE") || is_kubernetes(variable_name, value) {
             continue;
         }
         let origin = Origin::Variable(variable_name.clone());

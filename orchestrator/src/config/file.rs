@@ -1,10 +1,15 @@
 //! The file: keys with their places, placeholders filled in, secrets noted.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{
     keys::Key,
-    layer::Layer,
+    layer::{FILE, Layer},
     nearest,
     placeholder::expand,
     read::Reader,
@@ -27,14 +32,14 @@ pub(super) fn read(
         registry,
         keys,
         report,
-        layer: Layer::new("file"),
+        layer: Layer::new(FILE),
         whole: None,
     };
     let Some(path) = path else {
         return reader.layer;
     };
     let path = Arc::new(path);
-    let bytes = match std::fs::read(&*path) {
+    let bytes = match whole(&path) {
         Ok(bytes) => bytes,
         Err(e) => {
             let (line, column) = (0, 0);
@@ -65,13 +70,37 @@ pub(super) fn read(
     let broken = parsed.is_err();
     reader.report.file = Some(File { path, text, broken });
     match parsed {
-        Ok(root) => roots(&mut reader, root, variables),
+        Ok(documents) => {
+            let mut documents = documents.into_iter();
+            if let Some(root) = documents.next() {
+                roots(&mut reader, root, variables);
+            }
+            if let Some(second) = documents.next() {
+                let origin = reader.report.at(second.at);
+                let reason = "this is a second document (behind `---`). Spring lays it over the first one, or reads it for a profile; \
+                     here a file has one document: write its keys into the first one, or name its file with `--config`";
+                reader.report.problem(Some(&origin), None, reason);
+            }
+        }
         Err((at, reason)) => {
             let origin = reader.report.at(at.unwrap_or_default());
             reader.report.broken(&origin, &reason);
         }
     }
     reader.layer
+}
+
+/// The file's bytes, if they are no more than a configuration has.
+fn whole(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?
+        .take(yaml::LONGEST as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > yaml::LONGEST {
+        let why = format!("it has more than {} bytes: is it a configuration?", yaml::LONGEST);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
 }
 
 /// The names at the top of a file.
@@ -88,6 +117,7 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
             return reader.report.problem(Some(&origin), None, reason);
         }
     };
+    let mut springs = Vec::new();
     for (mut name, node) in pairs {
         if name.text == "orchestrator" {
             match node.data {
@@ -107,7 +137,7 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
             name.text = key;
             reader.root(vec![(name, node)]);
         } else if spring::ROOTS.contains(&name.text.split('.').next().unwrap_or_default()) {
-            spring::read(reader, &name, node);
+            spring::flatten(name.text, node, &mut springs);
         } else {
             let keys = reader.keys.keys().map(String::as_str);
             let reason = match nearest(&name.text, ["orchestrator"].into_iter().chain(keys)) {
@@ -120,12 +150,13 @@ fn roots(reader: &mut Reader<'_>, mut root: Node, variables: &BTreeMap<String, S
             reader.report.problem(Some(&origin), Some(&key), reason);
         }
     }
+    spring::leaves(reader, springs);
 }
 
 /// Notes what must not be shown, by the names above it and by the types of the backends.
 fn secrets(node: &Node, path: &mut Vec<String>, reader: &mut Reader<'_>) {
     let named = Properties::is_secret(&path.join("."));
-    let typed = matches!(path.as_slice(), [_, store, field, ..] if reader.registry.is_secret(store, field));
+    let typed = matches!(path.as_slice(), [_, store, field, ..] if reader.report.is_secret(reader.registry.resolve(store).unwrap_or(store), field));
     let mut note = |text: &str| {
         if (named || typed) && !text.trim().is_empty() {
             reader.report.secrets.extend(

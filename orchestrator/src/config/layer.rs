@@ -7,6 +7,9 @@ use figment::{
 
 use super::report::Origin;
 
+/// The name of the file's layer.
+pub(crate) const FILE: &str = "file";
+
 /// One source of values, with the origin of each. Figment lays one over the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
@@ -43,6 +46,18 @@ impl Layer {
     }
 }
 
+impl Layer {
+    fn value(&self, path: &[String]) -> Option<&Value> {
+        let (first, below) = path.split_first()?;
+        below
+            .iter()
+            .try_fold(self.values.get(first)?, |value, name| match value {
+                Value::Dict(_, inner) => inner.get(name),
+                _ => None,
+            })
+    }
+}
+
 impl Provider for Layer {
     fn metadata(&self) -> Metadata {
         Metadata::named(self.name)
@@ -71,6 +86,28 @@ impl Merged {
     /// The winning values.
     pub(crate) fn values(&self) -> Result<serde_json::Map<String, serde_json::Value>, String> {
         self.figment.extract().map_err(|e| e.to_string())
+    }
+
+    /// What an unprefixed variable sets over the file: the path, the variable, the place in the file. Whoever looks at the
+    /// file alone is misled.
+    pub(crate) fn overridden(&self) -> Vec<(Vec<String>, Origin, Origin)> {
+        let Some(file) = self.layers.iter().find(|layer| layer.name == FILE) else {
+            return Vec::new();
+        };
+        let mut overridden = Vec::new();
+        for (path, place) in &file.origins {
+            let names: Vec<&str> = path.iter().map(String::as_str).collect();
+            let Some(Origin::Variable(name)) = self.origin(&names) else {
+                continue;
+            };
+            let set = |layer: &&Layer| layer.origins.get(path) == Some(&Origin::Variable(name.clone()));
+            let is_same =
+                (self.layers.iter().find(set)).is_some_and(|over| over.value(path) == file.value(path));
+            if !name.starts_with("ORCHESTRATOR_") && !is_same {
+                overridden.push((path.clone(), Origin::Variable(name), place.clone()));
+            }
+        }
+        overridden
     }
 
     /// Where the winning value of `path` comes from. Names hold dots, so this walks instead of asking by a dotted path.

@@ -14,6 +14,7 @@ use super::{
     report::{Origin, Problems, Report},
     settings::Settings,
     show::{Shown, shown},
+    spring,
     written::Written,
 };
 use crate::registry::{Registry, Section};
@@ -101,17 +102,25 @@ impl Settings {
         let file = file::read(sources.file(), &sources.environment, registry, &keys, &mut report);
         if !report.problems.is_empty() && report.file.as_ref().is_none_or(|file| file.broken) {
             // Whatever else would be told follows from this.
-            return Err(Problems(report.problems));
+            return Err(report.into());
         }
         let layers = vec![
             defaults(),
             environment::inferred(&sources.environment, registry, &keys, &mut report),
             file,
             environment::bare(&sources.environment, registry, &keys, &mut report),
+            spring::variables(&sources.environment, registry, &keys, &mut report),
             environment::prefixed(&sources.environment, registry, &keys, &mut report),
             environment::flags(&sources.flags, registry, &keys, &mut report),
         ];
         let merged = Merged::of(layers);
+        for (path, variable, file) in merged.overridden() {
+            let key = path.join(".");
+            report.warn(
+                Some(&variable),
+                format!("`orchestrator.{key}` of {file} does not count: this variable lies over the file"),
+            );
+        }
         let (written, sections) = split(&merged, registry, &mut report);
         let section = |name: &str| sections.get(name).cloned().unwrap_or_default();
         for (name, section) in &sections {
@@ -136,7 +145,7 @@ impl Settings {
             report
                 .problems
                 .sort_by_key(|problem| order(problem.origin.as_ref()));
-            return Err(Problems(report.problems));
+            return Err(report.into());
         }
         Ok(Loaded {
             values: shown(&written, &settings, &merged, registry),

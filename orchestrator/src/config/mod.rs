@@ -41,6 +41,6 @@ pub use settings::{
 };
 pub use show::Shown;
 pub use words::{
-    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload,
-    Tracking,
+    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+    StorePayload, Tracking,
 };

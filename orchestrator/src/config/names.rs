@@ -39,13 +39,12 @@ impl Checks<'_> {
         }
     }
 
+    /// Brokers, however they are separated, with commas between them: librdkafka would take `a:1;b:2` for one host.
     pub(super) fn servers(&mut self, w: &Written) -> String {
         let servers = self.required("bootstrap-servers", w.bootstrap_servers.as_ref());
-        for server in servers
-            .split(',')
-            .map(str::trim)
-            .filter(|server| !server.is_empty())
-        {
+        let is_between = |c: char| c.is_whitespace() || matches!(c, ',' | ';');
+        let each: Vec<&str> = servers.split(is_between).filter(|s| !s.is_empty()).collect();
+        for server in &each {
             let (scheme, address) = server.split_once("://").unwrap_or(("PLAINTEXT", server));
             let shown = quoted(server);
             if !["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"].contains(&scheme.to_uppercase().as_str()) {
@@ -55,7 +54,14 @@ impl Checks<'_> {
                 );
                 continue;
             }
+            let is_host = |host: &str| !host.contains(':') || host.starts_with('[') && host.ends_with(']');
             match address.rsplit_once(':') {
+                Some((host, _)) if !is_host(host) => {
+                    let reason = format!(
+                        "{shown} is not one broker: write host:port,host:port, and an IPv6 address in brackets"
+                    );
+                    self.wrong("bootstrap-servers", reason);
+                }
                 Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) => {}
                 Some((host, _)) if !host.is_empty() => {
                     self.wrong(
@@ -72,7 +78,7 @@ impl Checks<'_> {
                 ),
             }
         }
-        servers
+        each.join(",")
     }
 
     pub(super) fn skip(&mut self, w: &Written) -> Vec<RecordId> {

@@ -1,6 +1,10 @@
 /// The known name that `text` was most likely meant to be; none if nothing is near.
 pub(crate) fn nearest<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |s: &str| s.to_lowercase().replace(['-', '_', '.'], "");
+    // Nobody's slip is that long, and the distance costs the product of the lengths.
+    if text.len() > 100 {
+        return None;
+    }
     let wanted = plain(text);
     let near = |name: &str| {
         let name = plain(name);
@@ -34,5 +38,6 @@ mod tests {
     fn something_else_finds_nothing() {
         assert_eq!(nearest("colour", KNOWN), None);
         assert_eq!(nearest("x", KNOWN), None);
+        assert_eq!(nearest(&"x".repeat(1 << 20), KNOWN), None);
     }
 }

@@ -1,10 +1,15 @@
 use std::fmt;
 
+/// Defaults within defaults.
+const DEEPEST: usize = 16;
+
 /// Why a placeholder cannot be replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unfilled {
     /// It has no end.
     Open,
+    /// Defaults within defaults, deeper than anybody writes them.
+    Deep,
     /// It has no default, and no variable has this name.
     Missing(String),
 }
@@ -14,7 +19,7 @@ impl Unfilled {
     pub(crate) fn is_plain(&self) -> bool {
         let plain = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
         match self {
-            Self::Open => true,
+            Self::Open | Self::Deep => true,
             Self::Missing(name) => name.chars().all(plain),
         }
     }
@@ -22,10 +27,16 @@ impl Unfilled {
 
 impl fmt::Display for Unfilled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Missing(name) = self else {
-            return f.write_str("a placeholder `${` is not closed with `}`");
+        let name = match self {
+            Self::Open => return f.write_str("a placeholder `${` is not closed with `}`"),
+            Self::Deep => {
+                return write!(
+                    f,
+                    "placeholders stand in each other's defaults, deeper than {DEEPEST} levels"
+                );
+            }
+            Self::Missing(name) => name.escape_debug(),
         };
-        let name = name.escape_debug();
         write!(
             f,
             "the variable `{name}` is not set, and the placeholder has no default: write `${{{name}:default}}`"
@@ -35,6 +46,10 @@ impl fmt::Display for Unfilled {
 
 /// Replaces `${NAME}`, `${NAME:default}` (Spring's form) and `${NAME:-default}`, in defaults too. `$${` stands for `${`.
 pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, Unfilled> {
+    expanded(text, lookup, DEEPEST)
+}
+
+fn expanded(text: &str, lookup: &dyn Fn(&str) -> Option<String>, levels: usize) -> Result<String, Unfilled> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("${") {
@@ -47,14 +62,18 @@ pub(crate) fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Res
         out.push_str(&rest[..start]);
         let inner = &rest[start + 2..];
         let end = closing(inner).ok_or(Unfilled::Open)?;
-        out.push_str(&value(&inner[..end], lookup)?);
+        out.push_str(&value(&inner[..end], lookup, levels)?);
         rest = &inner[end + 1..];
     }
     out.push_str(rest);
     Ok(out)
 }
 
-fn value(placeholder: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, Unfilled> {
+fn value(
+    placeholder: &str,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    levels: usize,
+) -> Result<String, Unfilled> {
     let (name, default) = match placeholder.split_once(':') {
         Some((name, default)) => (name.trim(), Some(default.strip_prefix('-').unwrap_or(default))),
         None => (placeholder.trim(), None),
@@ -62,7 +81,8 @@ fn value(placeholder: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<S
     match (lookup(name), default) {
         // As in a shell's `:-`, an empty variable is as none.
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
-        (_, Some(default)) => expand(default, lookup),
+        (_, Some(_)) if levels == 0 => Err(Unfilled::Deep),
+        (_, Some(default)) => expanded(default, lookup, levels - 1),
         (Some(value), None) => Ok(value),
         (None, None) => Err(Unfilled::Missing(name.to_owned())),
     }
@@ -106,6 +126,16 @@ mod tests {
     #[test]
     fn a_doubled_dollar_is_a_dollar() {
         assert_eq!(with("pa$${HOST}ss$").unwrap(), "pa${HOST}ss$");
+    }
+
+    #[test]
+    fn defaults_within_defaults_end_somewhere() {
+        assert_eq!(
+            with(&format!("{}x{}", "${A:".repeat(16), "}".repeat(16))).unwrap(),
+            "x"
+        );
+        let deep = format!("{}x{}", "${A:".repeat(100_000), "}".repeat(100_000));
+        assert_eq!(with(&deep), Err(Unfilled::Deep));
     }
 
     #[test]

@@ -94,6 +94,10 @@ const PROTECTED: &[(&str, &[&str], &str)] = &[
     ),
 ];
 
+const TRUST: &str =
+    "librdkafka has `ssl.ca.location`, a PEM file that `keytool -list -rfc -keystore FILE > ca.pem` makes";
+const KEYS: &str = "librdkafka has `ssl.keystore.location` for PKCS12, and `ssl.certificate.location` with `ssl.key.location` for PEM";
+
 /// Names of the Java clients.
 const JAVA: &[(&str, &str)] = &[
     ("max.poll.records", "use `orchestrator.batch-records`"),
@@ -108,25 +112,20 @@ const JAVA: &[(&str, &str)] = &[
     ("key.serializer", "a transform returns bytes"),
     ("value.serializer", "a transform returns bytes"),
     ("fetch.max.wait.ms", "librdkafka calls it `fetch.wait.max.ms`"),
-    (
-        "max.in.flight.requests.per.connection.",
-        "librdkafka calls it `max.in.flight`",
-    ),
+    ("max.request.size", "librdkafka calls it `message.max.bytes`"),
     (
         "buffer.memory",
         "librdkafka calls it `queue.buffering.max.kbytes`",
     ),
+    ("ssl.truststore.location", TRUST),
+    ("ssl.truststore.password", TRUST),
+    ("ssl.truststore.type", TRUST),
+    ("ssl.truststore.certificates", "librdkafka calls it `ssl.ca.pem`"),
+    ("ssl.keystore.type", KEYS),
+    ("ssl.keystore.key", "librdkafka calls it `ssl.key.pem`"),
     (
-        "sasl.jaas.config",
-        "librdkafka has `sasl.username` and `sasl.password`",
-    ),
-    (
-        "ssl.truststore.location",
-        "librdkafka has `ssl.ca.location`, a PEM file",
-    ),
-    (
-        "ssl.truststore.password",
-        "librdkafka has `ssl.ca.location`, a PEM file",
+        "ssl.keystore.certificate.chain",
+        "librdkafka calls it `ssl.certificate.pem`",
     ),
 ];
 

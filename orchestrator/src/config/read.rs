@@ -9,6 +9,8 @@ use super::{
     layer::Layer,
     nearest,
     report::{Origin, Report},
+    settings::Properties,
+    spring::jaas,
     words::Tracking,
     written::Written,
     yaml::{Data, Name, Node, Place},
@@ -124,6 +126,9 @@ impl Reader<'_> {
     /// A client's property. Sections are names with dots: `sasl: {mechanism: x}` is `sasl.mechanism: x`.
     pub(crate) fn property(&mut self, path: &[String], node: Node) {
         match node.data {
+            Data::Text(text) if path.last().is_some_and(|name| name == "sasl.jaas.config") => {
+                self.login_module(path, node.at, &text);
+            }
             Data::Text(text) => self.set(path, &text.into(), node.at),
             Data::Null => {}
             Data::List(_) => self.wrong(path, node.at, "a single value is expected, not a list"),
@@ -139,11 +144,35 @@ impl Reader<'_> {
         }
     }
 
+    /// Java's way to write user and password.
+    fn login_module(&mut self, path: &[String], at: Place, text: &str) {
+        let section = &path[..path.len() - 1];
+        match jaas::settings(text) {
+            Ok(settings) => {
+                for (name, value) in settings {
+                    if Properties::is_secret(name) {
+                        self.report.secrets.push(value.clone());
+                    }
+                    self.set(&[section, &[name.to_owned()]].concat(), &value.into(), at);
+                }
+            }
+            // Its reasons hold no value.
+            Err(reason) => {
+                let origin = self.origin(at);
+                self.report
+                    .problem(Some(&origin), Some(&full(&[], &path.join("."))), reason);
+            }
+        }
+    }
+
     fn leaf(&mut self, path: &[String], at: Place, data: Data, kind: Kind) {
         let value = match (kind, data) {
             (_, Data::Null) => return,
             (Kind::List, Data::Text(text)) => Ok(list(text.split(',').map(str::to_owned))),
             (Kind::List, Data::List(items)) => texts(items).map(list),
+            (Kind::Text, Data::List(items)) if path == ["bootstrap-servers"] => {
+                texts(items).map(|texts| texts.join(",").into())
+            }
             (Kind::Any, data) => Ok(any(data)),
             // As Spring has it, nothing between the quotes is nothing written.
             (_, Data::Text(text)) if text.trim().is_empty() => return,

@@ -83,15 +83,30 @@ impl fmt::Display for Problem {
 
 /// Everything that is wrong with a configuration, together. Ends a command with exit code 78.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems {
+    /// Each of them.
+    pub faults: Vec<Problem>,
+    /// What is odd besides, and may be why.
+    pub warnings: Vec<String>,
+}
+
+impl From<Report> for Problems {
+    fn from(report: Report) -> Self {
+        let (faults, warnings) = (report.problems, report.warnings);
+        Self { faults, warnings }
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.0.iter().enumerate() {
+        for (i, problem) in self.faults.iter().enumerate() {
             if i > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{problem}")?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
         }
         Ok(())
     }
@@ -107,6 +122,9 @@ pub(crate) struct File {
     /// It is not YAML.
     pub(crate) broken: bool,
 }
+
+/// Nobody reads more at once, and each one is compared with those before it.
+const MOST_PROBLEMS: usize = 100;
 
 /// Collects what is wrong, and what is only odd.
 #[derive(Debug, Default)]
@@ -132,6 +150,11 @@ impl Report {
         self.disclosure.may_show(key)
     }
 
+    /// Whether a store's field is a secret by its type.
+    pub(crate) fn is_secret(&self, store: &str, field: &str) -> bool {
+        self.disclosure.is_secret(store, field)
+    }
+
     /// The value at `key` is wrong. The reason may repeat the value: where that is not shown, neither is the reason.
     pub(crate) fn misfit(&mut self, origin: Option<&Origin>, key: &str, reason: impl Into<String>) {
         let reason = match self.may_show(key) {
@@ -149,6 +172,18 @@ impl Report {
 
     /// Something is wrong at `key`, if one is to blame. The reason quotes nothing that may not be shown.
     pub(crate) fn problem(&mut self, origin: Option<&Origin>, key: Option<&str>, reason: impl Into<String>) {
+        if self.problems.len() > MOST_PROBLEMS {
+            return;
+        }
+        if self.problems.len() == MOST_PROBLEMS {
+            self.problems.push(Problem {
+                origin: None,
+                key: None,
+                reason: "there is more that is wrong: correct this first".to_owned(),
+                line: None,
+            });
+            return;
+        }
         let line = match (origin, &self.file) {
             (Some(Origin::File { line, .. }), Some(file)) => line
                 .checked_sub(1)
@@ -187,7 +222,7 @@ impl Report {
             Some(origin) => format!("{origin}: {warning}"),
             None => warning,
         };
-        if !self.warnings.contains(&warning) {
+        if self.warnings.len() < MOST_PROBLEMS && !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }

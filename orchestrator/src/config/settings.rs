@@ -4,8 +4,8 @@ use tracker_api::{RecordId, Secret};
 
 use super::disclosure::redact;
 use super::words::{
-    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload,
-    Tracking,
+    DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+    StorePayload, Tracking,
 };
 
 /// What the runtime uses: complete, each value within its bounds, the relations between them checked.
@@ -48,6 +48,8 @@ pub struct Settings {
     pub outbox_skip_succeeded: bool,
     /// Where a group that has committed nothing begins.
     pub initial_offset: InitialOffset,
+    /// What a partition does whose log begins behind what is to be read next.
+    pub on_unreadable: OnUnreadable,
     /// Records that are passed over by the configuration's word.
     pub skip: Vec<RecordId>,
     /// How long a stop may take before it is cut short.
@@ -294,6 +296,7 @@ impl Settings {
             },
             outbox_skip_succeeded: false,
             initial_offset: InitialOffset::default(),
+            on_unreadable: OnUnreadable::default(),
             skip: Vec::new(),
             shutdown_timeout: Duration::from_secs(25),
             instance: None,

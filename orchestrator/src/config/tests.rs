@@ -14,6 +14,8 @@ use crate::{
 };
 
 mod canary;
+mod effects;
+mod spring;
 
 /// The least that a file must say.
 const LEAST: &str = "\
@@ -152,7 +154,7 @@ fn every_key_has_a_variable_in_two_spellings() {
                 environment,
                 ..Sources::default()
             };
-            let told = Settings::load(&sources, &registry).unwrap_err().0;
+            let told = Settings::load(&sources, &registry).unwrap_err().faults;
             let free = ["group-id", "namespace", "data-dir", "path", "pass", "url"];
             let takes_text = path.last().is_some_and(|last| free.contains(&last.as_str()));
             let named = told
@@ -667,7 +669,7 @@ fn every_broken_configuration_is_answered_with_place_reason_and_nearest_name() {
                 "{added}{variables:?}: {part:?} is missing in\n{told}"
             );
         }
-        assert_eq!(problems.0.len(), 1, "one fault, one answer:\n{told}");
+        assert_eq!(problems.faults.len(), 1, "one fault, one answer:\n{told}");
     }
 }
 

@@ -148,6 +148,16 @@ words! {
 }
 
 words! {
+    /// What a partition does whose log begins behind what it is to read next: retention or an operator deleted records unread.
+    OnUnreadable {
+        /// It waits for a person, and says what to type.
+        #[default] Wait = "wait",
+        /// It goes on at the log's start. What is lost is a gap, counted and said.
+        SkipToLogStart = "skip-to-log-start",
+    }
+}
+
+words! {
     /// How logs look.
     LogFormat {
         /// `text` on a terminal, otherwise `json`.

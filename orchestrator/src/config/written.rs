@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     units::{Keep, Millis, Size, Span},
     words::{
-        DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, Ordering, StorePayload,
-        Tracking,
+        DeadLetterHeaders, FailureMode, InitialOffset, LogFormat, OnStoreFailure, OnUnreadable, Ordering,
+        StorePayload, Tracking,
     },
 };
 
@@ -47,9 +47,9 @@ pub(crate) struct Written {
     pub(crate) retention: Retention,
     /// Lanes in this process, 1 to 64: each a thread with a consumer and a producer. By default one per core, at most 4.
     pub(crate) concurrency: Option<u64>,
-    /// Records in one transaction, at most; 1 to 100000.
+    /// Records in one transaction, outputs counted too, at most; 1 to 100000.
     pub(crate) batch_records: u64,
-    /// Bytes of input in one transaction, at most; 1KiB to 256MiB.
+    /// Bytes of input, and of output, in one transaction, at most; 1KiB to 256MiB.
     pub(crate) batch_bytes: Size,
     /// The shortest wait for more records when few come; nothing waits while work is queued. At most 1s.
     pub(crate) batch_min_delay: Span,
@@ -82,6 +82,9 @@ pub(crate) struct Written {
     pub(crate) store_payload_on_failure_only: bool,
     /// Where a group begins that has committed nothing.
     pub(crate) initial_offset: InitialOffset,
+    /// What a partition does whose log begins behind what is to be read next. `wait`: it waits for a person, and says what
+    /// to type. `skip-to-log-start`: it goes on where the log begins; what is lost is a gap, counted and said.
+    pub(crate) on_unreadable: OnUnreadable,
     /// Records to pass over: `topic:partition:offset`.
     pub(crate) skip: Vec<String>,
     /// How long a stop may take before it is cut short; 1s to 10m.
@@ -103,8 +106,8 @@ pub(crate) struct Written {
     pub(crate) max_poll_interval: Span,
     /// Where health and metrics are served: `address:port`. Port 0 takes a free one.
     pub(crate) management_address: String,
-    /// Host names under which it answers, besides IP addresses, `localhost`, names without a dot, and `….svc`,
-    /// `….cluster.local` and `….internal`.
+    /// Host names under which health and metrics are answered, besides IP addresses, `localhost`, names without a dot,
+    /// `….svc`, `….cluster.local` and `….internal`; without scheme and port.
     pub(crate) management_hosts: Vec<String>,
     /// How logs look: `json`, `text`, or `auto`: `text` on a terminal, otherwise `json`.
     pub(crate) log_format: LogFormat,
@@ -190,6 +193,7 @@ impl Default for Written {
             store_payload: StorePayload::default(),
             store_payload_on_failure_only: true,
             initial_offset: InitialOffset::default(),
+            on_unreadable: OnUnreadable::default(),
             skip: Vec::new(),
             shutdown_timeout: Span::millis(25_000),
             instance: None,

@@ -4,7 +4,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
 };
-use serde_saphyr::Spanned;
+use serde_saphyr::{Error, Spanned};
 
 /// Where something stands in a file, both from 1, the column in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,18 +36,42 @@ pub(crate) struct Name {
     pub(crate) at: Place,
 }
 
-/// Reads a file; or where it is not YAML, and why.
-pub(crate) fn read(text: &str) -> Result<Node, (Option<Place>, String)> {
-    if text.trim_start_matches('\u{feff}').trim().is_empty() {
-        let (at, data) = (Place::default(), Data::Null);
-        return Ok(Node { at, data });
-    }
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options)
-        .map(|root| node(root, text))
+/// The longest file that is read, in bytes: a thousand times what a configuration needs.
+pub(crate) const LONGEST: usize = 1 << 20;
+/// Levels of keys and lists, of which ours has six: what reads them goes as deep, some 40 KB of stack for each where it is
+/// not optimised.
+const DEEPEST: usize = 20;
+/// Values, with what stands for them repeatedly (`*alias`).
+const MOST_VALUES: usize = 100_000;
+/// Repetitions: each is a copy, of up to the whole file.
+const MOST_ALIASES: usize = 100;
+
+/// Reads a file: its documents, but for empty ones; or where it is not YAML, and why. Bounded in time and memory by the length of the text.
+pub(crate) fn read(text: &str) -> Result<Vec<Node>, (Option<Place>, String)> {
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_depth: DEEPEST,
+            flow_nesting_limit: DEEPEST,
+            max_nodes: MOST_VALUES,
+            max_aliases: MOST_ALIASES,
+            max_merge_keys: MOST_ALIASES,
+        },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MOST_VALUES },
+    };
+    serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(text, options)
+        .map(|roots| roots.into_iter().map(|root| node(root, text)).collect())
         .map_err(|e| {
             let at = e.location().map(place);
-            let reason = e.without_snippet().to_string();
+            let reason = match e.without_snippet() {
+                Error::Budget { .. }
+                | Error::AliasReplayLimitExceeded { .. }
+                | Error::AliasReplayStackDepthExceeded { .. } => format!(
+                    "this is too much for a configuration, which has at most {DEEPEST} levels, {MOST_VALUES} values and \
+                     {MOST_ALIASES} aliases"
+                ),
+                other => other.to_string(),
+            };
             let reason = reason.split(" at line ").next().unwrap_or_default();
             match tab(text, at) {
                 Some(tab) => (Some(tab), "a tab cannot indent a line: use spaces".to_owned()),
@@ -92,7 +116,7 @@ fn node(raw: Spanned<Raw>, source: &str) -> Node {
     let data = match raw.value {
         Raw::Null => Data::Null,
         Raw::Text(text) => Data::Text(text),
-        Raw::Plain(text) => Data::Text(as_written(place(raw.defined), source).unwrap_or(text)),
+        Raw::Plain(text) => Data::Text(as_written(raw.defined, source).unwrap_or(text)),
         Raw::List(items) => Data::List(items.into_iter().map(|item| node(item, source)).collect()),
         Raw::Map(pairs) => Data::Map(
             pairs
@@ -111,9 +135,10 @@ fn node(raw: Spanned<Raw>, source: &str) -> Node {
 }
 
 /// The characters of a number or boolean, so that `1.10` is not read as `1.1`.
-fn as_written(at: Place, source: &str) -> Option<String> {
-    let line = source.lines().nth(at.line.checked_sub(1)?)?;
-    let rest: String = line.chars().skip(at.column.checked_sub(1)?).collect();
+fn as_written(at: serde_saphyr::Location, source: &str) -> Option<String> {
+    // By its place in the text, not by line and column: those would be searched for from the start, for each value.
+    let start = usize::try_from(at.span().byte_offset()?).ok()?;
+    let rest = source.get(start..)?;
     let end = rest.find(|c: char| c.is_whitespace() || matches!(c, ',' | ']' | '}'));
     let text = &rest[..end.unwrap_or(rest.len())];
     let plausible = text
@@ -207,7 +232,14 @@ impl<'de> Deserialize<'de> for Raw {
 
 #[cfg(test)]
 mod tests {
-    use super::{Data, Node, Place, read};
+    use super::{Data, Node, Place};
+
+    /// The only document.
+    fn read(text: &str) -> Result<Node, (Option<Place>, String)> {
+        let mut all = super::read(text)?;
+        assert_eq!(all.len(), 1);
+        Ok(all.remove(0))
+    }
 
     fn find<'a>(node: &'a Node, key: &str) -> (Place, &'a Node) {
         let Data::Map(pairs) = &node.data else {
@@ -276,8 +308,59 @@ mod tests {
     }
 
     #[test]
+    fn no_file_takes_more_time_or_stack_than_its_length_deserves() {
+        let many = 90_000;
+        let began = std::time::Instant::now();
+        let list = format!("a: [{}]\n", "1,".repeat(many));
+        let lines = format!("a:\n{}", "  - 1.10\n".repeat(many));
+        for (text, wanted) in [(list, "1"), (lines, "1.10")] {
+            let root = read(&text).unwrap();
+            let Data::List(items) = &find(&root, "a").1.data else {
+                panic!()
+            };
+            assert_eq!(
+                (items.len(), super::tests::text(&items[many - 1])),
+                (many, wanted)
+            );
+        }
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+        let deep: String = (0..200)
+            .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+            .collect();
+        let bomb: String = (0..12).fold("a0: &a0 [x, x, x, x]\n".to_owned(), |text, n| {
+            let below = format!("*a{n},").repeat(8);
+            format!("{text}a{}: &a{} [{below}]\n", n + 1, n + 1)
+        });
+        let copies = format!("a: &a '{}'\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(5_000));
+        for (what, text) in [
+            ("brackets", "[".repeat(100_000)),
+            ("braces", "{a: ".repeat(100_000)),
+            ("dashes", "- ".repeat(100_000)),
+            ("questions", "? ".repeat(100_000)),
+            ("levels", deep),
+            ("aliases", bomb),
+            ("copies", copies),
+            ("values", "- x\n".repeat(200_000)),
+        ] {
+            let began = std::time::Instant::now();
+            let (at, reason) = read(&text).expect_err(what);
+            assert!(at.is_some_and(|at| at.line > 0), "{what}: {at:?} {reason}");
+            assert!(reason.len() < 300, "{what}: {reason}");
+            assert!(began.elapsed().as_secs() < 10, "{what}: {:?}", began.elapsed());
+        }
+    }
+
+    #[test]
     fn an_empty_file_is_no_error() {
-        assert!(matches!(read("").unwrap().data, Data::Null));
-        assert!(matches!(read("# nothing\n").unwrap().data, Data::Null));
+        for text in ["", "\u{feff}", "# nothing\n", "---\n"] {
+            assert!(super::read(text).unwrap().is_empty(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_document_is_read_and_an_empty_one_is_none() {
+        let all = super::read("---\na: 1\n---\n# nothing\n---\nb: 2\n").unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[1].at, Place { line: 6, column: 1 });
     }
 }

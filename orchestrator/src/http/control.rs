@@ -6,7 +6,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path as Segment, Query, Request, State, rejection::JsonRejection},
+    extract::{Path as Segment, Query, Request, State, rejection::JsonRejection},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -16,12 +16,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
-use tracker_api::RecordId;
+use tracker_api::{CorruptRow, RecordId};
 
-use super::{Health, Info, serve::serve};
+use super::{
+    Health, Info,
+    serve::{PATIENCE, serve},
+};
 use crate::operate::{
     About, Ask, Error, Exported, Grouped, Kind, Listing, Many, Operations, Position, ProgressLine, Purge,
-    Reconciled, Resolve, Settled, Shown, Verb,
+    Reconciled, Resolve, Settled, Shown, Standing, Verb,
 };
 
 /// The socket's name in the data directory.
@@ -29,6 +32,23 @@ pub const SOCKET: &str = "control.sock";
 
 /// The longest body of a request.
 const BODY: usize = 64 * 1024;
+
+/// Whether a control socket can stand in `data_dir`; otherwise why not, and what to do.
+pub fn socket_fits(data_dir: &Path) -> Result<(), String> {
+    // `sun_path` has 108 bytes, of which the last is NUL.
+    const LONGEST: usize = 107;
+    let path = data_dir.join(SOCKET);
+    let length = path.as_os_str().len();
+    if length <= LONGEST {
+        return Ok(());
+    }
+    Err(format!(
+        "the control socket {} would have a path of {length} bytes, and a socket's has at most {LONGEST}: choose a `data-dir` \
+         whose path is at least {} bytes shorter, or one that is relative to where the service is started",
+        path.display(),
+        length - LONGEST
+    ))
+}
 
 /// The control socket: what the command line asks. Bound when made, removed when served to its end.
 #[derive(Debug)]
@@ -50,7 +70,7 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made; a path of more than 107 bytes is too long for one.
+    /// When the socket cannot be made; see [`socket_fits`].
     pub fn bind(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(SOCKET);
         let fresh = data_dir.join("control.new");
@@ -107,12 +127,13 @@ fn router(served: Served) -> Router {
         .route("/v1/restore", post(restore))
         .route("/v1/purge", post(purge))
         .route("/v1/tracker", get(about))
+        .route("/v1/tracker/corrupt", get(corrupt_rows))
         .route("/v1/export", get(export))
         .route("/v1/export/progress", get(raw_progress))
         .route("/v1/progress", get(progress))
+        .route("/v1/stalls", get(stalls))
         .route("/v1/reconcile", post(reconcile))
         .layer(middleware::from_fn(short))
-        .layer(DefaultBodyLimit::max(BODY))
         .with_state(served)
 }
 
@@ -133,12 +154,17 @@ impl IntoResponse for Refused {
     }
 }
 
-/// No id is longer than a topic's name and two numbers.
+/// No id is longer than a topic's name and two numbers, and nobody takes long to send a body.
 async fn short(request: Request, next: Next) -> Response {
     if request.uri().to_string().len() > 8 * 1024 {
         return StatusCode::URI_TOO_LONG.into_response();
     }
-    next.run(request).await
+    let (head, body) = request.into_parts();
+    match tokio::time::timeout(PATIENCE, axum::body::to_bytes(body, BODY)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(head, body.into())).await,
+        Ok(Err(_)) => invalid(format!("the body ends early, or has more than {BODY} bytes")).into_response(),
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 async fn info(State(served): State<Served>) -> Json<Value> {
@@ -228,6 +254,10 @@ async fn about(State(served): State<Served>) -> Answer<About> {
     Ok(Json(served.operations.about().await?))
 }
 
+async fn corrupt_rows(State(served): State<Served>) -> Answer<Vec<CorruptRow>> {
+    Ok(Json(served.operations.corrupt_rows()?))
+}
+
 #[derive(Deserialize)]
 struct Behind {
     after: Option<String>,
@@ -248,6 +278,10 @@ async fn raw_progress(State(served): State<Served>) -> Answer<Vec<ProgressLine>>
 
 async fn progress(State(served): State<Served>) -> Answer<Vec<Position>> {
     Ok(Json(served.operations.progress().await?))
+}
+
+async fn stalls(State(served): State<Served>) -> Json<Standing> {
+    Json(Standing::of(served.health.standing()))
 }
 
 async fn reconcile(State(served): State<Served>) -> Answer<Vec<Reconciled>> {

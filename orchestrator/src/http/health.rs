@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
+use tracker_api::Partition;
 
 use crate::{lane::stalls::Stall, resilience, telemetry};
 
@@ -48,6 +49,7 @@ struct Inner {
     phase: AtomicU8,
     lanes: Vec<Lane>,
     store: OnceLock<watch::Receiver<resilience::State>>,
+    store_note: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ struct Lane {
     reason: Mutex<Option<String>>,
     refused: Mutex<Option<String>>,
     stalls: Mutex<Vec<Stall>>,
+    lag: Mutex<Vec<(Partition, Option<i64>)>>,
 }
 
 const NOT_JOINED: usize = usize::MAX;
@@ -73,6 +76,7 @@ impl Health {
             reason: Mutex::default(),
             refused: Mutex::default(),
             stalls: Mutex::default(),
+            lag: Mutex::default(),
         };
         Self(Arc::new(Inner {
             born: Instant::now(),
@@ -80,6 +84,7 @@ impl Health {
             phase: AtomicU8::new(0),
             lanes: (0..lanes).map(lane).collect(),
             store: OnceLock::new(),
+            store_note: Mutex::default(),
         }))
     }
 
@@ -121,7 +126,7 @@ impl Health {
     }
 
     /// Why lane `lane` has no session yet (`waiting for Kafka: …`), or that it has one: while any has a reason, the service
-    /// is not ready.
+    /// is not ready. What stands behind the first `: ` is not told to the network.
     pub fn reason(&self, lane: usize, reason: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.reason) = reason;
@@ -144,9 +149,29 @@ impl Health {
         }
     }
 
+    /// The lag of all partitions that lane `lane` reads; none where it is not known.
+    pub(crate) fn lag(&self, lane: usize, lag: Vec<(Partition, Option<i64>)>) {
+        if let Some(lane) = self.0.lanes.get(lane) {
+            *lock(&lane.lag) = lag;
+        }
+    }
+
+    /// What each lane does not move, and the lag of what it reads.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = (Vec<Stall>, Vec<(Partition, Option<i64>)>)> {
+        self.0
+            .lanes
+            .iter()
+            .map(|lane| (lock(&lane.stalls).clone(), lock(&lane.lag).clone()))
+    }
+
     /// Where the state of the store is to be read. The first call counts.
     pub fn store(&self, state: watch::Receiver<resilience::State>) {
         let _ = self.0.store.set(state);
+    }
+
+    /// What a person should know of the store although it answers, or that there is nothing any more.
+    pub fn store_note(&self, note: Option<String>) {
+        *lock(&self.0.store_note) = note;
     }
 
     /// What is known of the store; none without one.
@@ -180,6 +205,16 @@ impl Health {
 
     /// Whether the service does its work: every lane has joined the group, and none has a reason not to move.
     pub fn ready(&self) -> Verdict {
+        self.readiness(Words::All)
+    }
+
+    /// The same for whoever reaches the management listener: reasons by their kind, without the words of drivers and
+    /// brokers, in which addresses, users and paths may stand. Those are for the log and the control socket.
+    pub(super) fn ready_to_the_network(&self) -> Verdict {
+        self.readiness(Words::Kinds)
+    }
+
+    fn readiness(&self, words: Words) -> Verdict {
         let mut reasons = Vec::new();
         let mut notes = Vec::new();
         match self.current() {
@@ -192,10 +227,11 @@ impl Health {
             if lane.partitions.load(Relaxed) == NOT_JOINED {
                 reasons.push(format!("lane {number} has not joined the group yet"));
             }
-            for why in [&lane.reason, &lane.refused] {
-                if let Some(why) = &*lock(why) {
-                    reasons.push(format!("lane {number}: {why}"));
-                }
+            if let Some(why) = &*lock(&lane.reason) {
+                reasons.push(format!("lane {number}: {}", words.of(why, kind(why))));
+            }
+            if let Some(why) = &*lock(&lane.refused) {
+                reasons.push(format!("lane {number}: {}", words.of(why, "Kafka refuses it")));
             }
             for stall in &*lock(&lane.stalls) {
                 let into = if stall.why.is_ready() {
@@ -203,13 +239,17 @@ impl Health {
                 } else {
                     &mut reasons
                 };
-                into.push(told(number, stall));
+                into.push(told(number, stall, words));
             }
         }
         reasons.extend(self.live().reasons);
         if let Some(state) = self.store_state().filter(resilience::State::is_degraded) {
-            notes.push(state.to_string());
+            notes.push(match words {
+                Words::All => state.to_string(),
+                Words::Kinds => format!("{state:#}"),
+            });
         }
+        notes.extend(lock(&self.0.store_note).clone());
         Verdict {
             ok: reasons.is_empty(),
             reasons,
@@ -222,8 +262,29 @@ impl Health {
     }
 }
 
+/// How much is told of a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Words {
+    All,
+    Kinds,
+}
+
+impl Words {
+    fn of<'a>(self, whole: &'a str, kind: &'a str) -> &'a str {
+        match self {
+            Self::All => whole,
+            Self::Kinds => kind,
+        }
+    }
+}
+
+/// `waiting for Kafka` of `waiting for Kafka: db1:9092 refused`.
+fn kind(reason: &str) -> &str {
+    reason.split(": ").next().unwrap_or_default()
+}
+
 /// `lane 0: orders:3: blocked since 2026-11-28T07:20:11Z: …`
-fn told(lane: usize, stall: &Stall) -> String {
+fn told(lane: usize, stall: &Stall, words: Words) -> String {
     let of = stall
         .partition
         .as_ref()
@@ -231,11 +292,11 @@ fn told(lane: usize, stall: &Stall) -> String {
         .unwrap_or_default();
     let since = jiff::Timestamp::from_millisecond(stall.since.0).unwrap_or_default();
     let since = since.strftime("%Y-%m-%dT%H:%M:%SZ");
-    format!(
-        "lane {lane}: {of}{} since {since}: {}",
-        stall.why.label(),
-        stall.text
-    )
+    let kind = format!("lane {lane}: {of}{} since {since}", stall.why.label());
+    match words {
+        Words::All => format!("{kind}: {}", stall.text),
+        Words::Kinds => kind,
+    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -3,7 +3,8 @@ use std::io;
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Info, Verdict, serve::serve};
+use super::{Health, Hosts, Info, Verdict, host, serve::serve};
 use crate::telemetry::Renderer;
 
 #[derive(Clone)]
@@ -21,7 +22,8 @@ struct Shown {
     info: Info,
 }
 
-/// Serves health and metrics on `listener` until `stop`. Nothing here writes, and nothing shows a payload or a key.
+/// Serves health and metrics on `listener` until `stop`, to requests for `hosts`. Nothing here writes, and nothing shows a
+/// payload, a key, an address or an error in its own words: reasons are told by their kind.
 ///
 /// `/livez` and `/readyz` answer 200 or 503 with the reasons, as text, or as JSON to whoever accepts it; `/metrics`; and
 /// the paths of the original: `/actuator/health`, `/actuator/health/liveness`, `/actuator/health/readiness`,
@@ -31,12 +33,13 @@ pub async fn management(
     health: Health,
     metrics: Renderer,
     info: Info,
+    hosts: Hosts,
     stop: CancellationToken,
 ) {
-    serve(listener, router(health, metrics, info), stop).await;
+    serve(listener, router(health, metrics, info, hosts), stop).await;
 }
 
-pub(super) fn router(health: Health, metrics: Renderer, info: Info) -> Router {
+fn router(health: Health, metrics: Renderer, info: Info, hosts: Hosts) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -51,6 +54,18 @@ pub(super) fn router(health: Health, metrics: Renderer, info: Info) -> Router {
             metrics,
             info,
         })
+        .layer(middleware::from_fn_with_state(hosts, host::check))
+        .layer(middleware::map_response(no_guessing))
+}
+
+/// No browser takes an answer for something else than it says it is.
+async fn no_guessing(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
 }
 
 async fn livez(State(shown): State<Shown>, headers: HeaderMap) -> Response {
@@ -58,7 +73,7 @@ async fn livez(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 }
 
 async fn readyz(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    answer("ready", &shown.health.ready(), &headers)
+    answer("ready", &shown.health.ready_to_the_network(), &headers)
 }
 
 fn answer(what: &str, verdict: &Verdict, headers: &HeaderMap) -> Response {
@@ -92,7 +107,7 @@ async fn prometheus(State(shown): State<Shown>) -> Response {
 }
 
 async fn actuator_health(State(shown): State<Shown>) -> Response {
-    let (live, ready) = (shown.health.live(), shown.health.ready());
+    let (live, ready) = (shown.health.live(), shown.health.ready_to_the_network());
     let mut components = json!({
         "livenessState": component(&live, "DOWN"),
         "readinessState": component(&ready, "OUT_OF_SERVICE"),
@@ -100,7 +115,7 @@ async fn actuator_health(State(shown): State<Shown>) -> Response {
     // A degraded store is no reason to take the instance out: the original says so too.
     if let Some(state) = shown.health.store_state() {
         let status = if state.is_degraded() { "DEGRADED" } else { "UP" };
-        components["db"] = json!({ "status": status, "details": { "state": state.to_string() } });
+        components["db"] = json!({ "status": status, "details": { "state": format!("{state:#}") } });
     }
     let whole = if !live.ok {
         "DOWN"
@@ -128,7 +143,7 @@ async fn actuator_liveness(State(shown): State<Shown>) -> Response {
 }
 
 async fn actuator_readiness(State(shown): State<Shown>) -> Response {
-    let ready = shown.health.ready();
+    let ready = shown.health.ready_to_the_network();
     (status(ready.ok), Json(component(&ready, "OUT_OF_SERVICE"))).into_response()
 }
 

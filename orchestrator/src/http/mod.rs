@@ -1,11 +1,12 @@
 //! Two doors that answer HTTP.
 //!
 //! The one decision that shapes it: the *management* listener is on the network and shows nothing that is worth stealing
-//! and changes nothing; whatever shows a payload or changes something is behind the *control* socket, a file that only its
-//! owner can open.
+//! and changes nothing; whatever shows a payload, an address or an error in its own words, or changes something, is behind
+//! the *control* socket, a file that only its owner can open.
 
 mod control;
 mod health;
+mod host;
 mod management;
 mod serve;
 
@@ -15,8 +16,9 @@ mod tests;
 #[cfg(test)]
 pub(crate) use tests::PATHS;
 
-pub use control::{Control, SOCKET};
+pub use control::{Control, SOCKET, socket_fits};
 pub use health::{Health, Phase, Verdict};
+pub use host::Hosts;
 pub use management::{listen, management};
 
 /// What a service says of itself.

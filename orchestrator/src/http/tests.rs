@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Health, Info, Phase, management};
+use super::{Health, Hosts, Info, Phase, management};
 use tracker_api::{Partition, Timestamp};
 
 use crate::{
@@ -124,6 +124,7 @@ async fn served(health: Health) -> Served {
         health,
         telemetry::install(),
         info,
+        Hosts::new(&["metrics.example.org".into()]),
         stop.clone(),
     ));
     Served { address, stop, task }
@@ -131,18 +132,23 @@ async fn served(health: Health) -> Served {
 
 impl Served {
     async fn ask(&self, method: &str, path: &str, accept: &str) -> (u16, String) {
+        self.ask_for("x", method, path, accept).await
+    }
+
+    async fn ask_for(&self, host: &str, method: &str, path: &str, accept: &str) -> (u16, String) {
         let stream = TcpStream::connect(self.address).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header("host", "x")
+            .header("host", host)
             .header("accept", accept)
             .body(Empty::<Bytes>::new())
             .unwrap();
         let answer = sender.send_request(request).await.unwrap();
         let status = answer.status().as_u16();
+        assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
@@ -194,14 +200,14 @@ async fn not_ready_is_503_with_its_reason_as_text_and_as_json() {
     let served = served(health.clone()).await;
     assert_eq!(served.get("/readyz").await, (200, "ready\n".into()));
     assert_eq!(served.get("/livez").await, (200, "live\n".into()));
-    health.reason(0, Some("waiting for the store: \u{1b}[31m".into()));
+    health.reason(0, Some("waiting for \u{1b}[31mthe store: db1 refused".into()));
     let (status, text) = served.get("/readyz").await;
     assert_eq!(status, 503);
-    assert_eq!(text, "not ready\nlane 0: waiting for the store: \\u{1b}[31m\n");
+    assert_eq!(text, "not ready\nlane 0: waiting for \\u{1b}[31mthe store\n");
     let (status, json) = served.ask("GET", "/readyz", "application/json").await;
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((status, json["ok"].as_bool()), (503, Some(false)));
-    assert_eq!(json["reasons"][0], "lane 0: waiting for the store: \u{1b}[31m");
+    assert_eq!(json["reasons"][0], "lane 0: waiting for \u{1b}[31mthe store");
     assert_eq!(served.get("/actuator/health/readiness").await.0, 503);
     assert_eq!(served.get("/actuator/health").await.0, 503);
     assert_eq!(served.get("/livez").await.0, 200);
@@ -275,4 +281,121 @@ async fn a_head_that_is_too_long_is_refused_and_stopping_does_not_wait_for_idle_
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_neither_ask_nor_read_do_not_keep_a_probe_out() {
+    let served = served(working(1)).await;
+    let mut crowd = Vec::new();
+    // In tests there are 16 places.
+    for client in 0..48 {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        match client % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /livez HTTP/1.1\r\nhost").await.unwrap(),
+            _ => {
+                let asking = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(20_000);
+                // Until nothing more goes through: neither side reads.
+                let _ = time::timeout(Duration::from_millis(50), stream.write_all(&asking)).await;
+            }
+        }
+        crowd.push(stream);
+        let probe = time::timeout(Duration::from_secs(1), served.get("/livez")).await;
+        assert_eq!(
+            probe.expect("a probe is answered").0,
+            200,
+            "beside {client} others"
+        );
+    }
+    drop(crowd);
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_lets_us_wait_loses_its_place_after_ten_seconds() {
+    let served = served(working(1)).await;
+    let mut silent = TcpStream::connect(served.address).await.unwrap();
+    let mut unread = TcpStream::connect(served.address).await.unwrap();
+    let asking = b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n".repeat(20_000);
+    let _ = time::timeout(Duration::from_secs(2), unread.write_all(&asking)).await;
+    let began = time::Instant::now();
+    let mut rest = Vec::new();
+    let _ = silent.read_to_end(&mut rest).await;
+    assert!(rest.is_empty());
+    // It has taken nothing, so its connection ends with what was in flight.
+    let mut taken = [0; 1];
+    time::sleep(Duration::from_secs(12)).await;
+    while unread.read(&mut taken).await.is_ok_and(|read| read > 0) {}
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_page_that_makes_its_own_name_point_to_us_reads_nothing() {
+    let served = served(working(1)).await;
+    for path in PATHS.into_iter().chain(["/"]) {
+        let (status, text) = served.ask_for("evil.example:8080", "GET", path, "*/*").await;
+        assert_eq!(status, 421, "{path}");
+        assert!(
+            text.contains("management-hosts") && !text.contains("evil"),
+            "{text}"
+        );
+    }
+    for host in [
+        "10.0.3.7:8080",
+        "[::1]:8080",
+        "localhost",
+        "metrics.example.org:8080",
+    ] {
+        assert_eq!(
+            served.ask_for(host, "GET", "/livez", "*/*").await.0,
+            200,
+            "{host}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_network_is_told_kinds_of_reasons_and_the_operator_their_words() {
+    const WORDS: &str = "connection to ada@db1.internal:5432 (/var/lib/x) refused";
+    let health = working(2);
+    health.reason(1, Some(format!("waiting for the store: {WORDS}")));
+    health.refused(1, Some(format!("SASL was refused by {WORDS}")));
+    let blocked = Stall {
+        partition: Some(Partition::new("orders", 3)),
+        why: Why::Blocked,
+        text: WORDS.into(),
+        since: Timestamp(0),
+    };
+    health.stalled(0, vec![blocked]);
+    let (_, state) = tokio::sync::watch::channel(resilience::State {
+        circuit: resilience::Circuit::Closed,
+        failures: 3,
+        failing_since: None,
+        last_error: Some(WORDS.into()),
+        only_writes: false,
+        faults: vec![resilience::Fault {
+            operation: "progress",
+            since: jiff::Timestamp::UNIX_EPOCH,
+            error: WORDS.into(),
+        }],
+    });
+    health.store(state);
+    let served = served(health.clone()).await;
+    for path in PATHS {
+        for accept in ["*/*", "application/json"] {
+            let (_, text) = served.ask("GET", path, accept).await;
+            assert!(!text.contains("db1") && !text.contains("ada"), "{path}: {text}");
+        }
+    }
+    let (_, text) = served.get("/readyz").await;
+    let wanted = "not ready\nlane 1: waiting for the store\nlane 1: Kafka refuses it\n\
+                  lane 0: orders:3: blocked since 1970-01-01T00:00:00Z\nthe store does not answer; `progress` fails since 1970-01-01T00:00:00Z\n";
+    assert_eq!(text, wanted);
+    // What the control socket tells.
+    let ready = health.ready();
+    let all = ready.reasons.iter().chain(&ready.notes);
+    assert!(all.into_iter().all(|told| told.ends_with(WORDS)), "{ready:?}");
 }

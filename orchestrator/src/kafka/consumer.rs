@@ -1,6 +1,8 @@
 //! A lane's consumer: librdkafka's, with the assignment answered outside the callback and every record copied once.
 
+mod assignment;
 mod faults;
+mod look;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,18 +11,22 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, Offset, TopicPartitionList,
+    ClientConfig,
     client::Client,
     config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, Consumer as _, RebalanceProtocol},
+    consumer::{BaseConsumer, Consumer as _},
+    topic_partition_list::TopicPartitionListElem,
 };
 use tracker_api::Partition;
 
+use self::look::Look;
 use super::{
-    ClientSettings, Error, ErrorKind, Membership, Polled, Position, Result,
+    ClientSettings, Error, ErrorKind, Log, Membership, Polled, Position, Result,
     context::{Context, Noted, answer, decline},
     copy::Copier,
-    native, reader, verdict,
+    native,
+    reader::Committed,
+    verdict,
 };
 use crate::transform::SourceRecord;
 
@@ -34,6 +40,9 @@ struct Owned {
 }
 
 pub(super) struct Consumer {
+    /// Before the client, which must outlive its questions.
+    look: Look,
+    committed: Committed,
     base: BaseConsumer<Context>,
     topic: Arc<str>,
     max_bytes: usize,
@@ -71,6 +80,8 @@ impl Consumer {
             .map_err(|error| verdict::of_kafka(&format!("subscribing to `{topic}`"), &error))?;
         let setting = |key| settings.get(key).unwrap_or_default().to_owned();
         Ok(Self {
+            look: Look::default(),
+            committed: Committed::of(settings),
             base,
             topic: topic.into(),
             max_bytes,
@@ -85,8 +96,14 @@ impl Consumer {
         })
     }
 
-    pub(super) fn base(&self) -> &BaseConsumer<Context> {
-        &self.base
+    /// See [`Positions::positions`](super::Positions::positions).
+    pub(super) fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
+        self.committed.ask(&self.base, of)
+    }
+
+    /// Whether the client had a coordinator when its statistics last said so, and when that was.
+    pub(super) fn coordinator(&self) -> Option<(bool, Instant)> {
+        self.base.context().coordinator()
     }
 
     pub(super) fn client(&self) -> &Client<Context> {
@@ -99,6 +116,35 @@ impl Consumer {
             .iter()
             .filter(|(_, owned)| owned.started)
             .map(|(p, _)| p)
+    }
+
+    /// Asks the brokers about the logs of started partitions, and takes up their answers. Waits for nothing.
+    pub(super) fn look(&mut self) {
+        if self.look.is_due() {
+            let started: Vec<Partition> = self.started().cloned().collect();
+            self.look.turn(self.base.client(), &started);
+        }
+    }
+
+    /// See [`Session::logs`](super::Session::logs).
+    pub(super) fn logs(&self) -> impl Iterator<Item = (&Partition, Log)> {
+        self.look.logs()
+    }
+
+    /// See [`Session::reached`](super::Session::reached). librdkafka's position passes what it hands out, and markers when
+    /// they stand at the front of its queue; a seek forgets it until something is handed out again.
+    pub(super) fn reached(&self) -> Vec<(Partition, i64)> {
+        let Ok(list) = self.base.position() else {
+            return Vec::new();
+        };
+        let position = |e: TopicPartitionListElem<'_>| {
+            let partition = Partition::new(e.topic(), e.partition());
+            let offset = e.offset().to_raw().filter(|offset| *offset >= 0)?;
+            let from = self.owned.get(&partition).filter(|o| o.started)?.from;
+            let waits = self.stash.iter().any(|r| r.id.partition == partition);
+            (offset >= from && !waits).then_some((partition, offset))
+        };
+        list.elements().into_iter().filter_map(position).collect()
     }
 
     /// Those that are not ours now, or were not ours for a while since the lane was last told.
@@ -233,88 +279,6 @@ impl Consumer {
             self.membership.push_back(told(ours));
         }
     }
-
-    pub(super) fn start(&mut self, at: &[Position]) -> Result<()> {
-        if let Some(gone) = at.iter().find(|p| !self.owned.contains_key(&p.partition)) {
-            return Err(Error {
-                kind: ErrorKind::Retriable,
-                message: format!("{} was taken away before it was started: poll", gone.partition),
-            });
-        }
-        let list = positions(at)?;
-        let assigned = match self.base.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.base.incremental_assign(&list),
-            RebalanceProtocol::Eager | RebalanceProtocol::None => self.base.assign(&list),
-        };
-        assigned.map_err(|error| verdict::of_kafka("starting partitions", &error))?;
-        self.awaited = false;
-        if !at.is_empty() {
-            // A pause outlives a revocation inside librdkafka.
-            self.base
-                .resume(&list)
-                .map_err(|error| verdict::of_kafka("starting partitions", &error))?;
-        }
-        for position in at {
-            let started = Owned {
-                started: true,
-                held: false,
-                from: position.offset.unwrap_or(0),
-            };
-            self.owned.insert(position.partition.clone(), started);
-        }
-        Ok(())
-    }
-
-    pub(super) fn rewind(&mut self, at: &[Position]) -> Result<()> {
-        let at: Vec<_> = at
-            .iter()
-            .filter(|p| self.owned.get(&p.partition).is_some_and(|o| o.started))
-            .cloned()
-            .collect();
-        if at.is_empty() {
-            return Ok(());
-        }
-        self.stash
-            .retain(|r| !at.iter().any(|p| p.partition == r.id.partition));
-        let what = "putting partitions back to an offset";
-        let sought = self
-            .base
-            .seek_partitions(positions(&at)?, Duration::from_secs(5))
-            .map_err(|error| verdict::of_kafka(what, &error))?;
-        for position in &at {
-            if let Some(owned) = self.owned.get_mut(&position.partition) {
-                owned.from = position.offset.unwrap_or(0);
-            }
-        }
-        for element in sought.elements() {
-            element.error().map_err(|error| {
-                verdict::of_kafka(
-                    &format!("{what}, {}:{}", element.topic(), element.partition()),
-                    &error,
-                )
-            })?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()> {
-        let mut list = TopicPartitionList::new();
-        for partition in partitions {
-            if let Some(owned) = self.owned.get_mut(partition).filter(|o| o.started) {
-                owned.held = on;
-                list.add_partition(&partition.topic, partition.number);
-            }
-        }
-        if list.count() == 0 {
-            return Ok(());
-        }
-        let held = if on {
-            self.base.pause(&list)
-        } else {
-            self.base.resume(&list)
-        };
-        held.map_err(|error| verdict::of_kafka("pausing or resuming partitions", &error))
-    }
 }
 
 impl Drop for Consumer {
@@ -328,22 +292,4 @@ impl Drop for Consumer {
             super::logs::line(4, "CLOSE", &error.message);
         }
     }
-}
-
-/// A list with absolute offsets: librdkafka passes over logical ones in silence.
-fn positions(at: &[Position]) -> Result<TopicPartitionList> {
-    let mut list = TopicPartitionList::with_capacity(at.len());
-    for position in at {
-        let offset = position.offset.filter(|o| *o >= 0).ok_or_else(|| Error {
-            kind: ErrorKind::Refused,
-            message: format!("{} cannot be started without an offset", position.partition),
-        })?;
-        list.add_partition_offset(
-            &position.partition.topic,
-            position.partition.number,
-            Offset::Offset(offset),
-        )
-        .map_err(|error| verdict::of_kafka("an offset to start at", &error))?;
-    }
-    Ok(list)
 }

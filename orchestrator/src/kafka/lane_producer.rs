@@ -20,6 +20,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_secs(2);
 /// When one that is still not initialised is given up for a new one.
 const STUCK: Duration = Duration::from_secs(60);
+/// Most bytes of a request's batch.
+const BATCH_SIZE: &str = "batch.size";
+/// When the bytes that may travel together are given back, with the next producer: the topic may take more by then.
+const GIVE_BACK: Duration = Duration::from_secs(600);
 /// How long a late copy of our own `init` may still fence us.
 const OWN_INIT: Duration = Duration::from_secs(120);
 
@@ -32,6 +36,12 @@ pub(super) struct LaneProducer {
     /// When an `init` of ours was last not answered: a late copy of it fences the one after it.
     unanswered_init: Option<Instant>,
     recycles: bool,
+    /// While each record travels alone: what `batch.num.messages` was before.
+    alone: Option<Option<String>>,
+    /// While it may be their sum that is too large, and not one of them.
+    sum: bool,
+    /// While fewer bytes travel together: how many did before, and since when.
+    whole: Option<(usize, Instant)>,
     stats: Arc<Stats>,
 }
 
@@ -51,8 +61,16 @@ impl LaneProducer {
             recycled: VecDeque::new(),
             unanswered_init: None,
             recycles: settings.recycle,
+            alone: None,
+            sum: false,
+            whole: None,
             stats,
         })
+    }
+
+    /// What its producers are made from.
+    pub(super) fn settings(&self) -> &ClientSettings {
+        &self.settings
     }
 
     pub(super) fn backoff(&self) -> Duration {
@@ -83,7 +101,14 @@ impl LaneProducer {
     fn initialise(&mut self) -> Result<Producer> {
         let (producer, since) = match self.starting.take() {
             Some(starting) => starting,
-            None => (Producer::new(&self.settings)?, Instant::now()),
+            None => {
+                if self.is_due()
+                    && let Some((whole, _)) = self.whole.take()
+                {
+                    self.settings.set(BATCH_SIZE, whole.to_string());
+                }
+                (Producer::new(&self.settings)?, Instant::now())
+            }
         };
         let Err(error) = producer.init(STEP) else {
             if producer.has_unanswered_init() {
@@ -112,7 +137,10 @@ impl LaneProducer {
     /// Replaces the producer: the broker then refuses every late request of the old one. Errors leave none; the next
     /// [`ready`](Self::ready) tries again.
     pub(super) fn recycle(&mut self, why: Recycle) -> Result<()> {
-        if !self.recycles && matches!(why, Recycle::Unanswered | Recycle::Slow | Recycle::Abort) {
+        if !self.recycles
+            && self.alone.is_none()
+            && matches!(why, Recycle::Unanswered | Recycle::Slow | Recycle::Abort)
+        {
             return Ok(());
         }
         let begun = Instant::now();
@@ -172,11 +200,57 @@ impl LaneProducer {
         !own && open < limit.mul_f64(0.9)
     }
 
-    /// Lets fewer records travel together, after a broker refused a company of them: so that the next refusal names the
-    /// one that is too large.
-    pub(super) fn smaller_batches(&mut self) {
-        let size = self.settings.millis("batch.size").unwrap_or(1_000_000);
-        self.settings.set("batch.size", (size / 4).max(1).to_string());
+    /// Whether each record travels in a request of its own.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone.is_some()
+    }
+
+    /// From the next producer on, sends each record in a request of its own, so that an answer about a request is one about a
+    /// record; or again many together. `of_size`: after a refusal of sizes.
+    pub(super) fn send_alone(&mut self, on: bool, of_size: bool) {
+        const TOGETHER: &str = "batch.num.messages";
+        if on && self.alone.is_none() {
+            self.alone = Some(self.settings.get(TOGETHER).map(str::to_owned));
+            self.settings.set(TOGETHER, "1");
+            self.sum = of_size;
+        } else if let Some(before) = self.alone.take_if(|_| !on) {
+            match before {
+                Some(value) => self.settings.set(TOGETHER, value),
+                None => self.settings.remove(TOGETHER),
+            };
+            if std::mem::take(&mut self.sum) {
+                // Each was taken alone.
+                self.fit(self.bytes() / 2);
+            }
+        }
+    }
+
+    /// A record was named: it was not the sum that was too large.
+    pub(super) fn told_apart(&mut self) {
+        self.sum = false;
+    }
+
+    /// From the next producer on, lets no more bytes than these travel together. False: they do not now.
+    pub(super) fn fit(&mut self, bytes: usize) -> bool {
+        let now = self.bytes();
+        if bytes >= now {
+            return false;
+        }
+        let (whole, _) = self.whole.unwrap_or((now, Instant::now()));
+        self.whole = Some((whole, Instant::now()));
+        self.settings.set(BATCH_SIZE, bytes.max(1).to_string());
+        tracing::info!(bytes, "fewer bytes travel together: a topic takes no more");
+        true
+    }
+
+    /// Whether the bytes that may travel together are to be given back.
+    pub(super) fn is_due(&self) -> bool {
+        self.whole.is_some_and(|(_, since)| since.elapsed() >= GIVE_BACK)
+    }
+
+    fn bytes(&self) -> usize {
+        let set = self.settings.millis(BATCH_SIZE);
+        set.and_then(|bytes| bytes.try_into().ok()).unwrap_or(1_000_000)
     }
 }
 

@@ -3,12 +3,14 @@
 //! The lane knows [`Session`] only: one call takes a finished batch, so polling inside a transaction, two transactions at
 //! once or a send after the commit cannot be written down. The simulation is another `Session`.
 
+mod blame;
 mod consumer;
 mod context;
 mod copy;
 mod demands;
 mod identity;
 mod lane_producer;
+mod limits;
 #[cfg(test)]
 mod listener;
 mod logs;
@@ -26,6 +28,8 @@ mod tests;
 mod transact;
 mod verdict;
 
+#[cfg(test)]
+pub(crate) use blame::{Answer, Blame, Failed, blame};
 pub use identity::Worker;
 pub(crate) use identity::initialise;
 pub(crate) use presence::patience;
@@ -40,7 +44,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tracker_api::{AttemptId, Header, Partition};
 
-use crate::transform::SourceRecord;
+use crate::{
+    mutant::{self, Mutant},
+    transform::SourceRecord,
+};
 
 /// What a producer sends at most in one record where nothing else is set: what a broker takes that nothing else was told
 /// (its `message.max.bytes`). The client's own default, 1 000 000, refuses records that every broker takes.
@@ -83,21 +90,68 @@ pub struct Position {
     pub note: Option<String>,
 }
 
+/// What a name stands for now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topic {
+    /// Kafka's id of it, as Kafka's tools write it: a topic that was deleted and made again has another. None if the broker
+    /// has no ids or does not tell: unknown, which differs from nothing.
+    pub id: Option<Arc<str>>,
+    /// How many partitions it has; 0 is unknown.
+    pub partitions: i32,
+}
+
+impl Topic {
+    /// Whether both ids are known and are not the same.
+    pub fn is_another(&self, id: Option<&str>) -> bool {
+        matches!((self.id.as_deref(), id), (Some(now), Some(then)) if now != then)
+            && !mutant::active(Mutant::TopicIdIgnored)
+    }
+}
+
 /// Reads what the group has committed. The lane and the commands each have one.
 #[allow(
     async_fn_in_trait,
     reason = "a lane is one thread: its futures need not be Send"
 )]
 pub trait Positions {
-    /// C(p) of each partition, read with `isolation.level=read_committed`: while a transaction is pending the answer is
-    /// a `Retriable` error, never an old offset. In the order asked.
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>>;
+    /// C(p) of each partition, read with `isolation.level=read_committed`, in the order asked; none where an offset is
+    /// pending in a transaction of somebody: never an old offset.
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>>;
+
+    /// C(p) of all partitions, in the order asked. `Retriable` while an offset of any is pending.
+    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+        let positions = self.positions(of).await?;
+        let pending = of.iter().zip(&positions).find(|(_, position)| position.is_none());
+        if let Some((partition, _)) = pending {
+            return Err(Error {
+                kind: ErrorKind::Retriable,
+                message: format!("an offset of {partition} is pending in a transaction that is still open"),
+            });
+        }
+        Ok(positions.into_iter().flatten().collect())
+    }
+
+    /// Which topic has this name now. An error says nothing about it: it is not there at the moment, or nobody answers.
+    async fn topic(&mut self, name: &str) -> Result<Topic>;
 
     /// All partitions of `topic`.
     async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>>;
 
     /// The first offset of each partition's log and the one behind its last.
     async fn bounds(&mut self, of: &[Partition]) -> Result<Vec<std::ops::Range<i64>>>;
+}
+
+/// What the brokers say of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Its first offset.
+    pub start: i64,
+    /// The last stable offset: what is at or behind it waits for somebody's open transaction, and cannot be read yet.
+    pub stable: i64,
+    /// Behind its last record.
+    pub end: i64,
+    /// How long ago the brokers were asked.
+    pub age: Duration,
 }
 
 /// What a poll brought: first the records, then what happened to the membership after them.
@@ -160,7 +214,8 @@ pub struct Advance {
     pub start: Option<i64>,
     /// The note that stood there.
     pub start_note: Option<String>,
-    /// C(p) after it: at least `start`; equal only in an attempt that begins a term.
+    /// C(p) after it: at least `start`; equal only in an attempt that begins a term, and less only in one that begins an
+    /// era on a topic that was made again.
     pub next: i64,
     /// The note that is committed with it. Opaque to the session.
     pub note: String,
@@ -196,16 +251,41 @@ impl Committed {
     }
 }
 
+/// What Kafka does not take of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Its bytes: size, key, value or headers.
+    Record,
+    /// Its timestamp.
+    Timestamp,
+    /// Its topic: not there, or not ours to write to.
+    Topic,
+    /// Its partition: the topic has fewer.
+    Partition,
+}
+
+/// A record of an attempt that Kafka does not take as it is. Whose fault that is, the session does not know: the lane
+/// knows who chose what is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its place in [`Attempt::sends`].
+    pub send: usize,
+    /// What is refused.
+    pub what: What,
+    /// Why.
+    pub why: Error,
+}
+
 /// Why an attempt did not commit. In every case but `Unknown` it is certain that it did not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Aborted {
-    /// A record cannot be sent (too large, unknown topic, not permitted): its source record becomes a failure.
-    Refused {
-        /// Its place in [`Attempt::sends`].
-        send: usize,
-        /// Why.
-        why: Error,
-    },
+    /// These records cannot be sent, and it is certain of each of them. Never empty. Others may be refused too: the next
+    /// attempt tells.
+    Refused(Vec<Refused>),
+    /// A topic or its broker takes nothing now, whatever the record: try again later.
+    Destination(Error),
+    /// Not all that was sent was acknowledged in time: try again with less.
+    Late(Error),
     /// Aborted: try again. The producer is already a new one where it must be.
     Aborted(Error),
     /// These partitions of the attempt were revoked or lost before it began; nothing was begun.
@@ -249,6 +329,14 @@ pub trait Session: Positions {
     /// Pauses (`on`) or resumes partitions. Those that are not ours are passed over.
     async fn hold(&mut self, partitions: &[Partition], on: bool) -> Result<()>;
 
+    /// How far started partitions were read: what lies below was handed out by [`poll`](Self::poll), or is nothing to be
+    /// read, as markers and aborted records are. Partitions of which that is not known are left out. Asks nobody.
+    fn reached(&mut self) -> Vec<(Partition, i64)>;
+
+    /// What the brokers said of the logs of started partitions, some seconds ago at most; those of which nothing is known
+    /// are left out. Waits for nobody.
+    fn logs(&mut self) -> Vec<(Partition, Log)>;
+
     /// Serves callbacks, takes the group's metadata, begins, sends, waits for every acknowledgement, sends the offsets and
     /// notes, commits. Recycles the producer when it must, before it returns.
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted>;
@@ -264,7 +352,14 @@ pub trait Session: Positions {
 impl fmt::Display for Aborted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { send, why } => write!(f, "record {send} of the transaction was refused: {why}"),
+            Self::Refused(refused) => {
+                write!(f, "{} records of the transaction were refused", refused.len())?;
+                refused
+                    .first()
+                    .map_or(Ok(()), |first| write!(f, ", the first: {}", first.why))
+            }
+            Self::Destination(why) => write!(f, "not taken: {why}"),
+            Self::Late(why) => write!(f, "not acknowledged in time: {why}"),
             Self::Aborted(why) => write!(f, "aborted: {why}"),
             Self::LostPartitions(partitions) => {
                 write!(f, "{} partitions were revoked before it began", partitions.len())

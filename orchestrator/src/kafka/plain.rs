@@ -31,3 +31,24 @@ pub(super) fn plain(line: &str) -> Cow<'_, str> {
         None => Cow::Borrowed(line),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_listener_that_does_not_answer_is_no_broker_of_2016() {
+        // As librdkafka 2.12.1 puts them together.
+        for line in [
+            "b1:9092/bootstrap: Disconnected: requesting ApiVersion: might be caused by incorrect security.protocol configuration (connecting to a SSL listener?) or broker version is < 0.10 (see api.version.request) (after 3ms in state APIVERSION_QUERY)",
+            "ssl://b1:9093/1: Disconnected: requesting ApiVersion: might be caused by broker version < 0.10 (see api.version.request) (after 3ms in state APIVERSION_QUERY)",
+            "b1:9092/1: ApiVersionRequest failed: Local: Timed out: probably due to broker version < 0.10 (see api.version.request configuration) (after 10003ms in state APIVERSION_QUERY)",
+        ] {
+            let told = plain(line);
+            assert!(!told.contains("0.10") && told.contains("the listener"), "{told}");
+            assert!(told.contains("/1") || told.contains("/bootstrap"), "{told}");
+            assert!(told.contains("APIVERSION_QUERY"), "{told}");
+        }
+        assert_eq!(plain("b1:9092/1: Connect failed"), "b1:9092/1: Connect failed");
+    }
+}

@@ -27,6 +27,8 @@ pub enum Severity {
     Warning,
     /// It does not work now, and may later without anybody's hand: a broker that is away.
     Away,
+    /// A topic that the broker does not know: not every broker knows one that was made a moment ago; otherwise a fault.
+    Absent,
     /// It does not work until somebody acts.
     Fault,
 }
@@ -145,10 +147,7 @@ fn brokers(
     customizer: Option<&dyn KafkaCustomizer>,
 ) -> Option<Reader> {
     let what = format!("brokers at {}", settings.bootstrap_servers);
-    let mut silence = match answered(&reader) {
-        Ok(()) => None,
-        Err(silence) => Some(silence),
-    };
+    let mut silence = answered(&reader).err();
     if silence.as_ref().is_some_and(|silence| silence.refusal.is_some())
         && let Ok(fresh) = Reader::connect(settings, customizer)
     {
@@ -223,7 +222,7 @@ fn source(probe: &mut Probe, reader: &Reader, settings: &Settings, lanes: usize)
             Some(partitions)
         }
         Err(error) => {
-            let severity = Severity::of(&error);
+            let severity = of_topic(reader, &settings.source_topic, &error);
             probe.add(severity, what, error.message, missing(&settings.source_topic));
             None
         }
@@ -239,7 +238,18 @@ fn target(probe: &mut Probe, reader: &Reader, topic: &str) {
             format!("{} partitions", partitions.len()),
             "",
         ),
-        Err(error) => probe.add(Severity::of(&error), what, error.message, missing(topic)),
+        Err(error) => {
+            let severity = of_topic(reader, topic, &error);
+            probe.add(severity, what, error.message, missing(topic));
+        }
+    }
+}
+
+fn of_topic(reader: &Reader, topic: &str, error: &Error) -> Severity {
+    if reader::is_absent(reader.client(), topic) {
+        Severity::Absent
+    } else {
+        Severity::of(error)
     }
 }
 

@@ -10,11 +10,10 @@ use std::{
 use tracker_api::Partition;
 
 use super::{
-    Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Polled, Position, Positions,
-    Result, Session, Settings, Settled, Silent, Stats, consumer::Consumer, lane_producer::LaneProducer,
-    native, presence::Presence, reader, transact,
+    Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Log, Polled, Position,
+    Positions, Result, Session, Settings, Settled, Silent, Stats, Topic, consumer::Consumer,
+    lane_producer::LaneProducer, limits::Limits, native, presence::Presence, reader, transact,
 };
-use rdkafka::consumer::Consumer as _;
 
 /// The oldest librdkafka whose transactions lose nothing that we know of.
 const OLDEST: (i32, &str) = (0x02_0c_01_ff, "2.12.1");
@@ -31,6 +30,8 @@ pub struct KafkaSession {
     pub(super) producer: LaneProducer,
     /// C(p), as far as this session committed or started it.
     pub(super) positions: BTreeMap<Partition, i64>,
+    /// What topics take.
+    pub(super) limits: Limits,
     pub(super) stats: Arc<Stats>,
     pub(super) transaction_timeout: Duration,
     /// How long an attempt may take up to its commit, and how long the commit.
@@ -74,9 +75,12 @@ impl KafkaSession {
         let slow = producer.backoff().mul_f64(0.8);
         producer.ready_within(PATIENCE)?;
         let millis = |key| wanted.millis(key).map(Duration::from_millis);
+        // What a session before this one knew.
+        stats.lags(Vec::new());
         let consumer = Consumer::subscribe(&wanted, &settings.source_topic, settings.max_poll_bytes)?;
         Ok(Self {
             consumer,
+            limits: Limits::new(producer.settings()),
             producer,
             positions: BTreeMap::new(),
             stats,
@@ -93,14 +97,23 @@ impl KafkaSession {
         })
     }
 
-    /// Offsets between C(p) and the end of each started partition, as the last fetch told it. Asks nobody.
-    pub fn lag(&self) -> Vec<(Partition, i64)> {
+    /// Offsets between C(p) and the last stable offset of each started partition; none where no broker said lately where
+    /// that is. Asks nobody.
+    pub fn lag(&self) -> Vec<(Partition, Option<i64>)> {
+        let stable: BTreeMap<&Partition, i64> = self
+            .consumer
+            .logs()
+            .map(|(partition, log)| (partition, log.stable))
+            .collect();
         self.consumer
             .started()
-            .filter_map(|partition| {
-                let end = native::watermark(self.consumer.client(), &partition.topic, partition.number)?;
-                let position = self.positions.get(partition)?;
-                Some((partition.clone(), (end - position).max(0)))
+            .map(|partition| {
+                let position = self.positions.get(partition);
+                let lag = stable
+                    .get(partition)
+                    .zip(position)
+                    .map(|(stable, at)| (stable - at).max(0));
+                (partition.clone(), lag)
             })
             .collect()
     }
@@ -122,8 +135,12 @@ fn check_version() -> Result<()> {
 }
 
 impl Positions for KafkaSession {
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
-        reader::committed(self.consumer.base(), of)
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
+        self.consumer.positions(of)
+    }
+
+    async fn topic(&mut self, name: &str) -> Result<Topic> {
+        reader::topic(self.consumer.client(), name)
     }
 
     async fn partitions(&mut self, topic: &str) -> Result<Vec<Partition>> {
@@ -141,12 +158,13 @@ impl Session for KafkaSession {
         let mut polled = polled.map_err(|error| self.presence.read(error, Instant::now()))?;
         self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
+        self.consumer.look();
         let now = Instant::now();
         if now.duration_since(self.looked) >= LOOK {
             self.looked = now;
             self.stats.lags(self.lag());
             let is_member = native::GroupMetadata::of(self.consumer.client()).is_some();
-            let coordinator = self.consumer.base().context().coordinator();
+            let coordinator = self.consumer.coordinator();
             self.silent = self.presence.look(now, is_member, coordinator);
         }
         polled.silent = self.silent.clone();
@@ -171,6 +189,17 @@ impl Session for KafkaSession {
         self.consumer.hold(partitions, on)
     }
 
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        self.consumer.reached()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, Log)> {
+        self.consumer
+            .logs()
+            .map(|(partition, log)| (partition.clone(), log))
+            .collect()
+    }
+
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {
         transact::transact(self, attempt)
     }
@@ -190,6 +219,7 @@ impl Session for KafkaSession {
             drop(consumer);
             drop(done);
         };
+        // Without a thread the clients are closed by the closure's drop, here: late, but in good order.
         let started = thread::Builder::new().name("kafka-close".into()).spawn(close);
         if started.is_ok() && closed.recv_timeout(deadline) == Err(mpsc::RecvTimeoutError::Timeout) {
             tracing::warn!("the Kafka session did not close within {deadline:?} and is left behind");

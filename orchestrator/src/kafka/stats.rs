@@ -23,7 +23,7 @@ pub struct Stats {
     offsets: AtomicU64,
     commit: AtomicU64,
     recycle: AtomicU64,
-    lag: Mutex<Vec<(Partition, i64)>>,
+    lag: Mutex<Vec<(Partition, Option<i64>)>>,
     refusal: Mutex<Option<String>>,
 }
 
@@ -105,8 +105,8 @@ impl Stats {
         Duration::from_micros(self.recycle.load(Relaxed))
     }
 
-    /// Offsets between C(p) and the end of the log of each partition of the lane, after its last commit.
-    pub fn lag(&self) -> Vec<(Partition, i64)> {
+    /// Offsets between C(p) and the last stable offset of each partition that the lane reads; none where that is not known.
+    pub fn lag(&self) -> Vec<(Partition, Option<i64>)> {
         self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -158,7 +158,7 @@ impl Stats {
         self.commit.store(micros(commit), Relaxed);
     }
 
-    pub(super) fn lags(&self, lag: Vec<(Partition, i64)>) {
+    pub(super) fn lags(&self, lag: Vec<(Partition, Option<i64>)>) {
         *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag;
     }
 }

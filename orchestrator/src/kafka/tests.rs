@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Aborted, Advance, Attempt, ErrorKind, Instance, KafkaSession, Membership, Position, Positions as _,
-    Reader, Recycle, Send, Session as _, Settings, Settled, Stats,
+    Reader, Recycle, Send, Session as _, Settings, Settled, Stats, What,
     native::{
         self,
         mock::{
@@ -115,17 +115,18 @@ async fn what_a_broker_refuses_becomes_the_right_kind_of_abort() {
         RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED as GROUP,
         RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION as GENERATION,
         RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH as EPOCH, RD_KAFKA_RESP_ERR_INVALID_TXN_STATE as STATE,
-        RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as SIZE, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as TOPIC,
-        RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID as MEMBER,
+        RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE as SIZE, RD_KAFKA_RESP_ERR_POLICY_VIOLATION as POLICY,
+        RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED as TOPIC, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID as MEMBER,
     };
     let table = [
         (END_TXN, LOADING, "Ok"),
         (TXN_OFFSET_COMMIT, GENERATION, "NotMember"),
         (TXN_OFFSET_COMMIT, MEMBER, "NotMember"),
-        (PRODUCE, SIZE, "Refused 0"),
-        (PRODUCE, TOPIC, "Refused 0"),
+        (PRODUCE, SIZE, "Refused 0 Record"),
+        (PRODUCE, TOPIC, "Refused 0 Topic"),
         (ADD_OFFSETS, GROUP, "Aborted Refused"),
-        (ADD_PARTITIONS, TOPIC, "Aborted"),
+        (ADD_PARTITIONS, TOPIC, "Refused 0 Topic"),
+        (PRODUCE, POLICY, "Destination"),
         (END_TXN, STATE, "Unknown"),
         (TXN_OFFSET_COMMIT, EPOCH, "Fenced"),
         (END_TXN, EPOCH, "Fenced"),
@@ -137,7 +138,7 @@ async fn what_a_broker_refuses_becomes_the_right_kind_of_abort() {
         let told = lane.session.transact(&one).await;
         let kind = match &told {
             Ok(_) => "Ok".to_owned(),
-            Err(Aborted::Refused { send, .. }) => format!("Refused {send}"),
+            Err(Aborted::Refused(all)) => format!("Refused {} {:?}", all[0].send, all[0].what),
             Err(Aborted::Aborted(why)) if why.kind == ErrorKind::Refused => "Aborted Refused".into(),
             Err(other) => format!("{other:?}").split('(').next().unwrap().to_owned(),
         };
@@ -183,7 +184,7 @@ async fn a_fence_after_an_own_unanswered_init_is_no_other_instance() {
     lane.mock
         .answer(PRODUCE, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE]);
     let refused = lane.session.transact(&attempt(vec![send("a")], 1)).await;
-    assert!(matches!(refused, Err(Aborted::Refused { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(Aborted::Refused(_))), "{refused:?}");
     lane.mock.answer(
         TXN_OFFSET_COMMIT,
         &[Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH],
@@ -210,7 +211,7 @@ async fn a_coordinator_that_takes_long_keeps_the_lane_for_moments_only() {
         calls += 1;
         match told {
             Ok(_) => break,
-            Err(Aborted::Refused { .. }) => assert_eq!(calls, 1),
+            Err(Aborted::Refused(_)) => assert_eq!(calls, 1),
             Err(other) => assert!(matches!(other, Aborted::Aborted(_)), "{other:?}"),
         }
         assert!(begun.elapsed() < Duration::from_secs(30), "never initialised");
@@ -231,9 +232,9 @@ async fn the_record_that_cannot_be_sent_is_named_by_its_place() {
         value: Some(vec![0; 5_000].into()),
         ..send("")
     };
-    let refused = attempt(vec![send("a"), send("b"), large, send("c")], 1);
+    let refused = attempt(vec![send("a"), large.clone(), send("b"), large, send("c")], 1);
     let told = lane.session.transact(&refused).await;
-    assert!(matches!(told, Err(Aborted::Refused { send: 2, .. })), "{told:?}");
+    assert_eq!(named(&told), [1, 3], "{told:?}");
     let partition = Send {
         partition: Some(7),
         ..send("d")
@@ -242,7 +243,67 @@ async fn the_record_that_cannot_be_sent_is_named_by_its_place() {
         .session
         .transact(&attempt(vec![send("a"), partition], 1))
         .await;
-    assert!(matches!(told, Err(Aborted::Refused { send: 1, .. })), "{told:?}");
+    assert_eq!(named(&told), [1], "{told:?}");
+    assert!(matches!(&told, Err(Aborted::Refused(all)) if all[0].what == What::Partition));
+}
+
+/// The places of the records that were refused.
+fn named<T>(told: &Result<T, Aborted>) -> Vec<usize> {
+    match told {
+        Err(Aborted::Refused(refused)) => refused.iter().map(|r| r.send).collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_about_a_request_names_nobody_until_each_travels_alone() {
+    let mut lane = lane(|_| {}).await;
+    let size = Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    let four = ["a", "bb", "ccc", "dddd"].map(send).to_vec();
+    lane.mock.answer(PRODUCE, &[size]);
+    let begun = Instant::now();
+    let told = lane.session.transact(&attempt(four.clone(), 1)).await;
+    assert!(matches!(told, Err(Aborted::Aborted(_))), "{told:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "it waited for what never comes"
+    );
+    // The third and the fourth of four requests.
+    let good = Answer::RD_KAFKA_RESP_ERR_NO_ERROR;
+    lane.mock.answer(PRODUCE, &[good, good, size, size]);
+    let told = lane.session.transact(&attempt(four.clone(), 1)).await;
+    assert_eq!(named(&told), [2, 3], "{told:?}");
+    let two = four[..2].to_vec();
+    assert!(lane.session.transact(&attempt(two, 1)).await.is_ok());
+    // Afterwards many travel together again.
+    lane.mock.answer(PRODUCE, &[size]);
+    let told = lane.session.transact(&attempt(four, 2)).await;
+    assert!(matches!(told, Err(Aborted::Aborted(_))), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_topic_that_the_transaction_may_not_write_to_is_named() {
+    let mut lane = lane(|_| {}).await;
+    let denied = Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    lane.mock.answer(ADD_PARTITIONS, &[denied]);
+    let begun = Instant::now();
+    let told = lane
+        .session
+        .transact(&attempt(vec![send("a"), send("b")], 1))
+        .await;
+    assert_eq!(named(&told), [0, 1], "{told:?}");
+    let Err(Aborted::Refused(all)) = told else {
+        unreachable!()
+    };
+    assert!(
+        all.iter()
+            .all(|r| r.what == What::Topic && r.why.message.contains("`out`")),
+        "{all:?}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(5),
+        "it waited for what never comes"
+    );
 }
 
 #[tokio::test]
@@ -390,22 +451,42 @@ async fn no_record_is_lost_or_repeated_by_a_transaction_a_pause_or_a_rewind() {
 }
 
 #[tokio::test]
-async fn an_offset_that_is_not_in_the_log_is_refused_by_name() {
+async fn an_offset_that_is_not_in_the_log_is_told_with_the_logs_bounds_and_the_partition_is_read_again_after_a_rewind()
+ {
     let mut lane = lane(|_| {}).await;
     feed(&lane, 3);
     lane.session.rewind(&[at(1_000)]).await.unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut told = false;
+    while !told || lane.session.logs().is_empty() {
         let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
         assert!(polled.records.iter().all(|r| r.id.offset < 3));
-        if let Some(error) = polled.errors.iter().find(|e| e.kind == ErrorKind::Refused) {
-            assert!(
-                error.message.contains("in:0 at offset 1000, its log holds 0..3"),
-                "{error}"
-            );
-            return;
-        }
+        told |= polled.errors.iter().any(|e| e.kind == ErrorKind::Refused);
         assert!(Instant::now() < deadline, "nobody was told");
+    }
+    let (partition, log) = lane.session.logs().remove(0);
+    assert_eq!((partition, log.start, log.end), (Partition::new("in", 0), 0, 3));
+    assert!(lane.session.reached().is_empty(), "nothing was handed out since");
+    lane.session.rewind(&[at(1)]).await.unwrap();
+    let mut offsets = Vec::new();
+    while offsets.len() < 2 {
+        let polled = lane.session.poll(10, Duration::from_millis(100)).await.unwrap();
+        offsets.extend(polled.records.iter().map(|r| r.id.offset));
+        assert!(Instant::now() < deadline, "it is not read again: {offsets:?}");
+    }
+    assert_eq!(offsets, [1, 2]);
+    assert_eq!(lane.session.reached(), [(Partition::new("in", 0), 3)]);
+}
+
+#[tokio::test]
+async fn a_topic_tells_its_partitions_and_its_id() {
+    let mut lane = lane(|_| {}).await;
+    let first = lane.session.topic("in").await.unwrap();
+    assert_eq!(first.partitions, 1);
+    assert_eq!(lane.session.topic("in").await.unwrap(), first, "asked twice");
+    let other = lane.session.topic("out").await.unwrap();
+    if let Some(id) = &first.id {
+        assert!(other.is_another(Some(id)), "{first:?} {other:?}");
     }
 }
 
@@ -540,4 +621,44 @@ async fn another_members_assignor_is_named_until_the_group_takes_us() {
     }
     assert!(named, "nothing was said");
     assert_eq!(stats.refusal(), None, "the group took us");
+}
+
+#[tokio::test]
+async fn a_poll_stops_at_batch_bytes() {
+    let mut lane = lane(|settings| settings.max_poll_bytes = 3_000).await;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &lane.settings.bootstrap_servers)
+        .create()
+        .unwrap();
+    let kilobyte = [b'x'; 1_000];
+    for _ in 0..20 {
+        let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to("in").payload(&kilobyte);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(Duration::from_secs(20)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut left = 20;
+    while left > 0 {
+        assert!(Instant::now() < deadline, "{left} records never came");
+        let polled = lane.session.poll(100, Duration::from_millis(200)).await.unwrap();
+        assert!(polled.records.len() <= 3, "{} KB at once", polled.records.len());
+        left -= polled.records.len();
+    }
+}
+
+#[tokio::test]
+async fn the_brokers_are_asked_about_the_logs_without_a_wait_and_lag_is_none_before_they_answered() {
+    let mut lane = lane(|_| {}).await;
+    let partition = Partition::new("in", 0);
+    assert_eq!(lane.session.lag(), [(partition.clone(), None)]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while lane.session.logs().is_empty() {
+        lane.session.poll(10, Duration::from_millis(20)).await.unwrap();
+        assert!(Instant::now() < deadline, "nobody answered");
+    }
+    let [(of, log)] = &lane.session.logs()[..] else {
+        panic!("one partition is read");
+    };
+    assert_eq!((of, log.start, log.stable, log.end), (&partition, 0, 0, 0));
+    assert_eq!(lane.session.lag(), [(partition, Some(0))]);
 }

@@ -6,9 +6,9 @@ use rdkafka::{Offset, TopicPartitionList, types::RDKafkaErrorCode as Code};
 use tracker_api::Partition;
 
 use super::{
-    Aborted, Attempt, Committed, Error, ErrorKind, Recycle, Result, Settled,
+    Aborted, Attempt, Committed, Error, ErrorKind, Position, Recycle, Refused, Result, Settled,
+    blame::{self, Answer, Blame},
     native::{Acks, GroupMetadata, Producer},
-    reader,
     session::KafkaSession,
     verdict::{self, TxnError, Verdict},
 };
@@ -19,10 +19,14 @@ const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
 /// Why an open transaction cannot be committed.
 enum Stop {
-    /// This record cannot be sent.
-    Refused(usize, Error),
-    /// A broker refused several records together: one of them is too large, or their sum.
-    Company(Error),
+    /// These records cannot be sent.
+    Refused(Vec<Refused>),
+    /// Some of those that travelled together are refused, or their sum, and nobody can say which.
+    Company {
+        why: Error,
+        of_size: bool,
+    },
+    Destination(Error),
     Late(Error),
     Failed(&'static str, TxnError),
 }
@@ -46,6 +50,10 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
     if !lost.is_empty() {
         return Err(Aborted::LostPartitions(lost));
     }
+    let refused = session.limits.exceeded(session.consumer.client(), &attempt.sends);
+    if !refused.is_empty() {
+        return Err(Aborted::Refused(refused));
+    }
     // From here to the offsets nothing polls the consumer: a newer generation would vouch for older records.
     let Some(group) = GroupMetadata::of(session.consumer.client()) else {
         return Err(Aborted::NotMember(Error {
@@ -55,8 +63,12 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
     };
     let begun = Instant::now();
     let deadline = begun + session.call_limit;
+    let sent = Sent {
+        alone: session.producer.is_alone(),
+        exact: session.limits.is_exact(),
+    };
     let producer = session.producer.ready().map_err(not_begun)?;
-    let prepared = prepare(producer, attempt, &offsets, &group, deadline);
+    let prepared = prepare(producer, attempt, (&offsets, &group), sent, deadline);
     let (acknowledged, offsets) = match prepared {
         Ok(times) => times,
         Err(stop) => return Err(give_up(session, attempt, begun, stop)),
@@ -78,36 +90,28 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
     }
 }
 
+/// How an attempt's records travel.
+#[derive(Clone, Copy)]
+struct Sent {
+    alone: bool,
+    exact: bool,
+}
+
 /// Begins, sends, waits for every acknowledgement, sends the offsets.
 fn prepare(
     producer: &mut Producer,
     attempt: &Attempt,
-    offsets: &TopicPartitionList,
-    group: &GroupMetadata,
+    (offsets, group): (&TopicPartitionList, &GroupMetadata),
+    how: Sent,
     deadline: Instant,
 ) -> Result<(Duration, Duration), Stop> {
     producer
         .begin()
         .map_err(|error| Stop::Failed("beginning a transaction", error))?;
-    for (index, send) in attempt.sends.iter().enumerate() {
-        while let Err(error) = producer.send(send, index) {
-            match error.code {
-                Code::QueueFull if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(1)),
-                Code::QueueFull => return Err(late("the producer's queue stayed full")),
-                code if verdict::is_of_the_record(code) => {
-                    let why = verdict::of_code(&format!("sending to `{}`", send.topic), code, &error.text);
-                    return Err(Stop::Refused(index, why));
-                }
-                _ => {
-                    let cause = producer.fatal().unwrap_or(error);
-                    return Err(Stop::Failed("sending", cause));
-                }
-            }
-        }
-    }
+    hand_over(producer, attempt, deadline)?;
     let sent = Instant::now();
     let acks = producer.wait(attempt.sends.len(), deadline);
-    delivered(producer, attempt)?;
+    delivered(producer, attempt, how, acks == Acks::All)?;
     if acks == Acks::Late {
         return Err(late(&format!(
             "{} of {} records were acknowledged in time",
@@ -125,6 +129,40 @@ fn prepare(
     Ok((acknowledged, asked.elapsed()))
 }
 
+/// Hands every record to the producer. Those that it refuses by itself are all named, so the others are handed over too;
+/// once the transaction can only be aborted it takes none, and the answers to the earlier ones say why.
+fn hand_over(producer: &mut Producer, attempt: &Attempt, deadline: Instant) -> Result<(), Stop> {
+    let mut refused: Vec<Refused> = Vec::new();
+    for (index, send) in attempt.sends.iter().enumerate() {
+        while let Err(error) = producer.send(send, index) {
+            match (error.code, verdict::what_is_refused(error.code)) {
+                (Code::QueueFull, _) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                }
+                (Code::QueueFull, _) => return Err(late("the producer's queue stayed full")),
+                (code, Some(what)) => {
+                    let why = verdict::of_code(&format!("sending to `{}`", send.topic), code, &error.text);
+                    let send = index;
+                    refused.push(Refused { send, what, why });
+                }
+                (Code::State, None) if !producer.failed().is_empty() || producer.cause().is_some() => {
+                    return Ok(());
+                }
+                _ => {
+                    let cause = producer.fatal().unwrap_or(error);
+                    return Err(Stop::Failed("sending", cause));
+                }
+            }
+            break;
+        }
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::Refused(refused))
+}
+
 fn late(what: &str) -> Stop {
     Stop::Late(Error {
         kind: ErrorKind::Retriable,
@@ -139,29 +177,39 @@ fn left(deadline: Instant) -> Duration {
 }
 
 /// Fails when a record was not delivered.
-fn delivered(producer: &Producer, attempt: &Attempt) -> Result<(), Stop> {
+fn delivered(producer: &Producer, attempt: &Attempt, how: Sent, complete: bool) -> Result<(), Stop> {
     let failed = producer.failed();
-    let Some((index, code)) = failed
-        .iter()
-        .find(|(_, code)| verdict::is_of_the_record(*code))
-        .or_else(|| failed.first())
-        .copied()
-    else {
+    if failed.is_empty() {
         return Ok(());
-    };
+    }
     if let Some(error) = producer.fatal() {
         return Err(Stop::Failed("delivering", error));
     }
-    let topic = attempt.sends.get(index).map_or("?", |send| &*send.topic);
-    let why = verdict::of_code(&format!("delivering to `{topic}`"), code, "");
-    if !verdict::is_of_the_record(code) {
-        return Err(Stop::Late(why));
+    let answer = Answer {
+        sends: &attempt.sends,
+        failed: &failed,
+        alone: how.alone,
+        complete,
+        exact: how.exact,
+    };
+    Err(match blame::blame(&answer) {
+        Some(Blame::Refused(refused)) => Stop::Refused(refused),
+        Some(Blame::Company { why, of_size }) => Stop::Company { why, of_size },
+        Some(Blame::Destination(why)) => Stop::Destination(why),
+        None => given_up(producer, attempt),
+    })
+}
+
+/// Every record was given up unsent: the transaction's own error says why.
+fn given_up(producer: &Producer, attempt: &Attempt) -> Stop {
+    let Some(cause) = producer.cause() else {
+        return late("the records were given up before they were sent");
+    };
+    let denied = blame::denied(&attempt.sends, &producer.denied());
+    if denied.is_empty() {
+        return Stop::Failed("sending", cause);
     }
-    let alike = failed.iter().filter(|(_, other)| *other == code).count();
-    if alike > 1 && verdict::is_of_the_company(code) {
-        return Err(Stop::Company(why));
-    }
-    Err(Stop::Refused(index, why))
+    Stop::Refused(denied)
 }
 
 /// Nothing was begun.
@@ -185,17 +233,16 @@ fn give_up(session: &mut KafkaSession, attempt: &Attempt, begun: Instant, stop: 
             }
             Verdict::Fenced | Verdict::Replace => return unknown(session, begun, what, &error),
             Verdict::NotMember => Aborted::NotMember(error.during(what)),
+            _ if error.code == Code::TopicAuthorizationFailed => Aborted::Destination(error.during(what)),
             Verdict::Abort | Verdict::Again | Verdict::Refused => Aborted::Aborted(error.during(what)),
         },
-        Stop::Refused(send, why) => Aborted::Refused { send, why },
-        Stop::Company(why) => {
-            session.producer.smaller_batches();
-            Aborted::Aborted(Error {
-                kind: ErrorKind::Retriable,
-                ..why
-            })
+        Stop::Refused(refused) => {
+            session.producer.told_apart();
+            Aborted::Refused(refused)
         }
-        Stop::Late(why) => Aborted::Aborted(why),
+        Stop::Company { why, of_size } => company(session, attempt, why, of_size),
+        Stop::Destination(why) => Aborted::Destination(why),
+        Stop::Late(why) => Aborted::Late(why),
     };
     session.stats.aborted();
     if let Ok(producer) = session.producer.ready()
@@ -206,6 +253,23 @@ fn give_up(session: &mut KafkaSession, attempt: &Attempt, begun: Instant, stop: 
     }
     replace(session, Recycle::Abort);
     answer
+}
+
+/// Some of those that travelled together are refused. What the topics say of sizes may tell which, or that it is their sum;
+/// otherwise each travels alone until a commit.
+fn company(session: &mut KafkaSession, attempt: &Attempt, why: Error, of_size: bool) -> Aborted {
+    if of_size {
+        let client = session.consumer.client();
+        let (refused, least) = session.limits.after_refusal(client, &attempt.sends);
+        if !refused.is_empty() {
+            return Aborted::Refused(refused);
+        }
+        if least.is_some_and(|limit| session.producer.fit(limit)) {
+            return Aborted::Aborted(why);
+        }
+    }
+    session.producer.send_alone(true, of_size);
+    Aborted::Aborted(why)
 }
 
 fn abort(producer: &Producer, attempt: &Attempt) -> Result<(), TxnError> {
@@ -257,10 +321,15 @@ fn committed(session: &mut KafkaSession, attempt: &Attempt, times: Times) -> Com
         .producer
         .ready()
         .is_ok_and(|producer| producer.has_unanswered());
+    let was_alone = session.producer.is_alone();
+    session.producer.send_alone(false, false);
     if unanswered {
         replace(session, Recycle::Unanswered);
     } else if times.offsets >= session.slow || times.commit >= session.slow {
         replace(session, Recycle::Slow);
+    } else if was_alone || session.producer.is_due() {
+        // The next one sends as many together as before.
+        session.producer.discard();
     }
     Committed::by_session(attempt.id)
 }
@@ -285,7 +354,8 @@ fn offsets(attempt: &Attempt) -> Result<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(attempt.advance.len());
     for advance in &attempt.advance {
         let partition = &advance.partition;
-        if advance.next < 0 || advance.start.is_some_and(|start| advance.next < start) {
+        let goes_back = advance.start.is_some_and(|start| advance.next < start);
+        if advance.next < 0 || goes_back && !note::begins_anew(advance) {
             return Err(refused(format!(
                 "the offset of {partition} would go back to {}",
                 advance.next
@@ -304,8 +374,15 @@ pub(super) fn settle(session: &mut KafkaSession, attempt: &Attempt) -> Result<Se
     // The one that left us in doubt was dropped then: this one ends its transaction.
     session.producer.ready()?;
     let of: Vec<Partition> = attempt.advance.iter().map(|a| a.partition.clone()).collect();
-    let found = reader::committed(session.consumer.base(), &of)?;
+    let found: Vec<Position> = session.consumer.positions(&of)?.into_iter().flatten().collect();
     Ok(match note::read_outcome(attempt, &found) {
+        // One partition is enough to tell whose it is; that others took over, only all of them tell.
+        Reading::TakenOver if found.len() < of.len() => {
+            return Err(Error {
+                kind: ErrorKind::Retriable,
+                message: "an offset of its partitions is pending in a transaction of somebody else".into(),
+            });
+        }
         Reading::Committed => {
             session.stats.committed();
             remember(session, attempt);

@@ -2,7 +2,7 @@
 
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, What};
 
 /// An error of a transactional call, with the three flags that decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,32 +114,36 @@ fn is_refusal(code: Code) -> bool {
         )
 }
 
-/// Whether a delivery error speaks of the record itself, so that its source record becomes a failure. A timeout, a lost
-/// leader or a purge says nothing about it.
-pub(super) fn is_of_the_record(code: Code) -> bool {
-    matches!(
-        code,
+/// What of a record a delivery error refuses, if it is about the record at all. A timeout, a lost leader, a quota, a purge
+/// or a policy of the cluster (`PolicyViolation`) is not.
+pub(super) fn what_is_refused(code: Code) -> Option<What> {
+    match code {
         Code::MessageSizeTooLarge
-            | Code::MessageBatchTooLarge
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicOrPartition
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed
-            | Code::InvalidTimestamp
-            | Code::PolicyViolation
-            | Code::InvalidArgument
-    )
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord
+        | Code::InvalidArgument => Some(What::Record),
+        Code::InvalidTimestamp => Some(What::Timestamp),
+        Code::UnknownPartition => Some(What::Partition),
+        Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::InvalidTopic
+        | Code::TopicAuthorizationFailed => Some(What::Topic),
+        _ => None,
+    }
 }
 
-/// Whether a broker says so of all records that travelled together, though only one of them, or only their sum, is at fault.
-pub(super) fn is_of_the_company(code: Code) -> bool {
+/// Whether a code compares sizes: then what is larger is refused too.
+pub(super) fn is_of_size(code: Code) -> bool {
     matches!(
         code,
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize
     )
+}
+
+/// Whether a record was given up without being sent, because of another: that says nothing of itself.
+pub(super) fn is_purge(code: Code) -> bool {
+    matches!(code, Code::PurgeQueue | Code::PurgeInflight)
 }
 
 /// The error of a call outside transactions.
@@ -184,8 +188,8 @@ pub(super) fn of_kafka(what: &str, error: &KafkaError) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Code, TxnError, Verdict, is_of_the_record, of_code, of_kafka, refusal};
-    use crate::kafka::ErrorKind;
+    use super::{Code, TxnError, Verdict, of_code, of_kafka, refusal, what_is_refused};
+    use crate::kafka::{ErrorKind, What};
     use rdkafka::{error::KafkaError, types::RDKafkaConfRes};
 
     #[test]
@@ -246,16 +250,24 @@ mod tests {
     }
 
     #[test]
-    fn only_an_error_of_the_record_itself_makes_it_a_failure() {
-        assert!(is_of_the_record(Code::MessageSizeTooLarge));
-        assert!(is_of_the_record(Code::TopicAuthorizationFailed));
-        for code in [
-            Code::MessageTimedOut,
-            Code::PurgeQueue,
-            Code::NotEnoughReplicas,
-            Code::InvalidDifferentRecord,
-        ] {
-            assert!(!is_of_the_record(code), "{code:?}");
+    fn only_a_refusal_of_what_a_record_brings_can_be_its_fault() {
+        let table = [
+            (Code::MessageSizeTooLarge, Some(What::Record)),
+            (Code::InvalidRecord, Some(What::Record)),
+            (Code::InvalidTimestamp, Some(What::Timestamp)),
+            (Code::UnknownPartition, Some(What::Partition)),
+            (Code::UnknownTopic, Some(What::Topic)),
+            (Code::TopicAuthorizationFailed, Some(What::Topic)),
+            (Code::MessageTimedOut, None),
+            (Code::PurgeQueue, None),
+            (Code::NotEnoughReplicas, None),
+            (Code::PolicyViolation, None),
+            (Code::ThrottlingQuotaExceeded, None),
+            (Code::UnsupportedForMessageFormat, None),
+            (Code::InvalidDifferentRecord, None),
+        ];
+        for (code, what) in table {
+            assert_eq!(what_is_refused(code), what, "{code:?}");
         }
     }
 

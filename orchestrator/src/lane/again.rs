@@ -36,7 +36,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 for (partition, first) in firsts(&asked) {
                     ready.retain(|ready| *ready != partition);
                     if let Some(owned) = self.owned.get_mut(&partition) {
-                        owned.unanswered = Some(Instant::now() + AGAIN);
+                        owned.rests_until = Some(Instant::now() + AGAIN);
                         let why = format!(
                             "waiting for the store to say what has succeeded already, from {first} on (outbox.skip-succeeded): {error}"
                         );
@@ -48,6 +48,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Some(Ok(again)) => {
                 for partition in firsts(&asked).keys() {
                     self.stalls.end(Some(partition), Why::Store);
+                    if let Some(owned) = self.owned.get_mut(partition) {
+                        owned.rests_until = None;
+                    }
                 }
                 for id in again.done {
                     let Some(owned) = self.owned.get_mut(&id.partition) else {

@@ -1,23 +1,30 @@
 //! Beginning a term: what stands in Kafka is read, raised and committed before the first fetch and before the first write
-//! to the tracker. Only Kafka is waited for.
+//! to the tracker. Only Kafka is waited for, but where a partition has no offset: then whoever may know of one is asked.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tracker_api::{AttemptId, Outcome, Partition};
 
-use super::{Concluded, Error, Lane, partition::Owned, stalls::Why};
+use super::{
+    Concluded, Error, Lane,
+    first::{Evidence, First, lost},
+    partition::Owned,
+    stalls::Why,
+};
 use crate::{
     config::InitialOffset,
     kafka::{Aborted, Advance, Attempt, ErrorKind, Position, Session},
     mutant::{self, Mutant},
-    note::Note,
+    note::{self, Note},
     recorder::Recovery,
     transform::Transform,
 };
 
 /// How long to wait before terms are tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long one partition that cannot begin waits, at most: the others do not wait for it.
+const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// A partition, where its term begins and the note that says so.
 struct Term {
@@ -25,15 +32,44 @@ struct Term {
     note: Note,
 }
 
+/// Where an era begins, and what its notes say of [`Note::partitions`].
+struct Start {
+    next: i64,
+    partitions: Option<i32>,
+}
+
+/// A partition that cannot begin yet.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// When it is tried again, and how long it then waits.
+    until: Instant,
+    wait: Duration,
+    /// The end of its log when it began to wait: what came since is not passed over by `initial-offset: latest`.
+    end: Option<i64>,
+    text: String,
+}
+
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Tries to begin the terms of all partitions that wait for theirs. What cannot begin yet stays waiting.
     pub(super) async fn begin_terms(&mut self) -> Result<(), Error> {
-        if self.terms_after > Instant::now() || (self.assigned.is_empty() && !self.unanswered) {
+        let now = Instant::now();
+        if self.terms_after > now || (self.assigned.is_empty() && !self.unanswered) {
             return Ok(());
         }
-        self.terms_after = Instant::now() + AGAIN;
-        let partitions: Vec<Partition> = self.assigned.keys().cloned().collect();
-        let positions = match self.session.committed(&partitions).await {
+        self.terms_after = now + AGAIN;
+        // At once, with nothing: whatever a partition waits for, the group does not wait with it.
+        if self.unanswered && !mutant::active(Mutant::PendingBlocksAll) {
+            self.session.start(&[]).await?;
+            self.unanswered = false;
+        }
+        let waits = |waiting: &Waiting| waiting.until > now;
+        let is_due = |partition: &&Partition| !self.waiting.get(*partition).is_some_and(waits);
+        if !self.unanswered && !self.assigned.keys().any(|partition| is_due(&partition)) {
+            return Ok(());
+        }
+        let partitions: Vec<Partition> = self.assigned.keys().filter(is_due).cloned().collect();
+        self.look_at_topic().await;
+        let positions = match self.session.positions(&partitions).await {
             Ok(positions) => positions,
             Err(error) if error.kind == ErrorKind::Retriable => {
                 let text = format!("waiting for the group's committed offsets: {error}");
@@ -43,14 +79,48 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Err(error) => return Err(error.into()),
         };
         self.stalls.end(None, Why::Kafka);
-        let mut terms = Vec::with_capacity(positions.len());
-        for position in positions {
-            match self.term(position).await {
-                Ok(Some(term)) => terms.push(term),
-                Ok(None) => {}
-                Err(Error::Kafka(error)) if error.kind == ErrorKind::Retriable => return Ok(()),
+        let evidence = if positions
+            .iter()
+            .flatten()
+            .any(|position| position.offset.is_none())
+        {
+            match self.evidence().await {
+                Ok(evidence) => evidence,
+                Err(Error::Kafka(error)) if error.kind == ErrorKind::Retriable => {
+                    Err((Why::Kafka, error.to_string()))
+                }
                 Err(error) => return Err(error),
             }
+        } else {
+            Err((Why::Start, String::new()))
+        };
+        let mut terms = Vec::with_capacity(positions.len());
+        for (partition, position) in partitions.into_iter().zip(positions) {
+            let Some(position) = position else {
+                if mutant::active(Mutant::PendingBlocksAll) {
+                    return Ok(());
+                }
+                self.stand_pending(&partition).await;
+                continue;
+            };
+            self.pending.remove(&partition);
+            self.stalls.end(Some(&partition), Why::Pending);
+            self.stalls.end(Some(&partition), Why::Kafka);
+            match self.term(position, &evidence).await {
+                Ok(Some(term)) => terms.push(term),
+                Ok(None) => {}
+                Err(Error::Kafka(error)) if error.kind == ErrorKind::Retriable => {
+                    let text = format!("waiting to begin on {partition}: {error}");
+                    self.let_wait(&partition, Why::Kafka, text, None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if terms.is_empty()
+            && !self.assigned.is_empty()
+            && let Some(wait) = self.pending_wait()
+        {
+            self.terms_after = Instant::now() + wait;
         }
         let void = self.ids.next(&*self.clock);
         let id = self.ids.next(&*self.clock);
@@ -99,11 +169,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 carried: note.unconfirmed.clone(),
                 began: note.began,
                 since: note.since,
-                progress: owned.progress(&advance.partition, self.clock.now()),
+                told: note.told,
+                progress: owned.progress(&advance.partition, void, self.clock.now()),
             });
             let fresh = self.assigned.remove(&advance.partition).unwrap_or(true);
             tracing::info!(partition = %advance.partition, offset = advance.next, era = note.era, term = note.term, "a term begins");
             self.stalls.moved(&advance.partition);
+            self.waiting.remove(&advance.partition);
+            self.told.remove(&advance.partition);
             self.owned.insert(advance.partition, owned);
             if fresh {
                 start.push(position)
@@ -122,43 +195,111 @@ impl<S: Session, T: Transform> Lane<S, T> {
             self.session.rewind(&rewind).await?;
         }
         self.stalls.end(None, Why::Aborted);
+        self.remember(std::iter::empty());
         self.observer.joined(self.owned.len() + self.assigned.len());
         Ok(())
     }
 
+    /// The partition waits alone, longer from time to time, and says why.
+    fn let_wait(&mut self, partition: &Partition, why: Why, text: String, end: Option<i64>) {
+        let waiting = self.waiting.entry(partition.clone()).or_insert(Waiting {
+            until: Instant::now(),
+            wait: 2 * AGAIN,
+            end: None,
+            text: String::new(),
+        });
+        waiting.until = Instant::now() + waiting.wait;
+        waiting.wait = (waiting.wait * 2).min(MOST_WAIT);
+        waiting.end = waiting.end.or(end);
+        if waiting.text != text {
+            tracing::error!("{text}");
+            waiting.text.clone_from(&text);
+        }
+        let others = [Why::Kafka, Why::Store, Why::Start]
+            .into_iter()
+            .filter(|other| *other != why);
+        others.for_each(|other| self.stalls.end(Some(partition), other));
+        self.stand(Some(partition), why, text);
+    }
+
     /// The term that would begin at `position`; none if nobody can tell where to start.
-    async fn term(&mut self, position: Position) -> Result<Option<Term>, Error> {
-        let next = match position.offset {
-            Some(offset) => offset,
-            None => match self.first_start(&position.partition).await? {
-                Some(offset) => offset,
+    async fn term(
+        &mut self,
+        position: Position,
+        evidence: &Result<Evidence, (Why, String)>,
+    ) -> Result<Option<Term>, Error> {
+        let found = Note::read(position.note.as_deref());
+        if let Some(found) = &found {
+            let open = found.open_attempts();
+            open.iter()
+                .chain([&found.attempt])
+                .for_each(|seen| self.ids.observe(*seen));
+        }
+        let again = found
+            .as_ref()
+            .filter(|found| self.topic.is_another(found.topic.as_deref()));
+        let again = again.map(|found| found.era);
+        let now = Some(self.topic.partitions).filter(|count| *count > 0);
+        let start = match position.offset {
+            // What the note speaks of is another log.
+            Some(_) if again.is_some() => {
+                let Some(next) = self.log(&position.partition).await?.map(|log| log.start) else {
+                    return Ok(None);
+                };
+                Start {
+                    next,
+                    partitions: Some(0),
+                }
+            }
+            Some(next) => Start {
+                next,
+                partitions: found.as_ref().and_then(|found| found.partitions).or(now),
+            },
+            None => match self.first_start(&position.partition, evidence).await? {
+                Some(start) => start,
                 None => return Ok(None),
             },
         };
-        let found = Note::read(position.note.as_deref());
-        let mut note = match found {
+        let Start { next, partitions } = start;
+        let before = self.told.get(&position.partition).copied();
+        let topic = self.topic.id.clone();
+        let mut note = match found.filter(|_| again.is_none()) {
             Some(found) => {
-                let unconfirmed = found.open_attempts();
-                unconfirmed
-                    .iter()
-                    .chain([&found.attempt])
-                    .for_each(|seen| self.ids.observe(*seen));
-                let raised = u64::from(!mutant::active(Mutant::TwinWithoutTerm));
+                let raised = !mutant::active(Mutant::TwinWithoutTerm);
                 let same = found.store == self.recorder.store_mark();
+                let told = before
+                    .filter(|(era, _)| *era == found.era)
+                    .map_or(0, |(_, told)| told);
                 Note {
                     passed: false,
-                    term: found.term + raised,
-                    unconfirmed,
+                    term: if raised {
+                        note::after(found.term)
+                    } else {
+                        found.term
+                    },
+                    unconfirmed: found.open_attempts(),
                     store: self.recorder.store_mark(),
                     since: if same { found.since } else { next },
+                    partitions,
+                    topic: topic.or_else(|| found.topic.clone()),
+                    told: if same { told.max(found.told) } else { 0 },
                     ..found
                 }
             }
             None => {
-                let known = self.recorder.clone().known_era(position.partition.clone());
-                let known = self.breathe_while(known).await?.flatten();
+                let rows = self.recorder.clone().rows();
+                let rows = self
+                    .breathe_while(rows)
+                    .await?
+                    .and_then(Result::ok)
+                    .unwrap_or_default();
+                let known = rows.iter().find(|row| row.partition == position.partition);
+                let known = known
+                    .map(|row| row.era)
+                    .max(again)
+                    .max(before.map(|(era, _)| era));
                 let clock = u64::try_from(self.clock.now().0).unwrap_or(0);
-                let era = known.map_or(clock, |known| clock.max(known + 1));
+                let era = known.map_or(clock, |known| clock.max(note::after(known)));
                 Note {
                     attempt: AttemptId::default(),
                     passed: false,
@@ -169,6 +310,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     began: next,
                     store: self.recorder.store_mark(),
                     since: next,
+                    partitions,
+                    topic,
+                    told: next,
                 }
             }
         };
@@ -179,7 +323,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         {
             // What the lower era passed, nothing in the store can tell.
             note.gaps.add(note.began..next);
-            (note.era, note.term) = (later + 1, 1);
+            (note.era, note.term, note.told) = (note::after(later), 1, note.began);
             note.unconfirmed.clear();
             note = note.bounded();
         }
@@ -201,34 +345,55 @@ impl<S: Session, T: Transform> Lane<S, T> {
         Ok(Some(Term { advance, note }))
     }
 
-    /// Where a partition without a committed offset starts; none if nobody can tell.
-    async fn first_start(&mut self, partition: &Partition) -> Result<Option<i64>, Error> {
-        let all = self.session.partitions(&partition.topic).await?;
-        let positions = self.session.committed(&all).await?;
-        let [log] = &self.session.bounds(std::slice::from_ref(partition)).await?[..] else {
+    async fn log(&mut self, partition: &Partition) -> Result<Option<std::ops::Range<i64>>, Error> {
+        let bounds = self.session.bounds(std::slice::from_ref(partition)).await?;
+        Ok(bounds.into_iter().next())
+    }
+
+    /// Where a partition without a committed offset starts; none if it has to wait.
+    async fn first_start(
+        &mut self,
+        partition: &Partition,
+        evidence: &Result<Evidence, (Why, String)>,
+    ) -> Result<Option<Start>, Error> {
+        let Some(log) = self.log(partition).await? else {
             return Ok(None);
         };
-        // Lanes that start together commit their first positions one after another: the group is still new while every
-        // position that there is belongs to a first term.
-        let is_first = |p: &Position| Note::read(p.note.as_deref()).is_some_and(|note| note.term == 1);
-        if positions.iter().filter(|p| p.offset.is_some()).all(is_first) {
-            return Ok(Some(match self.settings.initial_offset {
+        let evidence = match evidence {
+            Ok(evidence) => evidence,
+            Err((why, error)) => {
+                let text = format!(
+                    "{partition} has no committed offset, and whoever may know whether it was read before does not answer: {error}"
+                );
+                self.let_wait(partition, *why, text, Some(log.end));
+                return Ok(None);
+            }
+        };
+        let next = match evidence.first(partition) {
+            First::Initial => match self.settings.initial_offset {
                 InitialOffset::Earliest => log.start,
-                InitialOffset::Latest => log.end,
-            }));
-        }
-        let known = self.recorder.clone().known_era(partition.clone());
-        let seen = self.breathe_while(known).await?.flatten().is_some();
-        if log.start == 0 && !seen {
-            return Ok(Some(0));
-        }
-        let why = format!(
-            "{partition} has no committed offset, although the group has some on this topic: its offset expired or was deleted. \
-             Where to go on is yours to say: commit an offset for it with kafka-consumer-groups --reset-offsets"
-        );
-        tracing::error!("{why}");
-        self.stand(Some(partition), Why::Start, why);
-        self.terms_after = Instant::now() + 25 * AGAIN;
-        Ok(None)
+                InitialOffset::Latest => self.waiting.get(partition).and_then(|w| w.end).unwrap_or(log.end),
+            },
+            First::LogStart => log.start,
+            First::Zero if log.start == 0 => 0,
+            First::Zero => {
+                self.let_wait(partition, Why::Start, lost(partition, None, &self.settings), None);
+                return Ok(None);
+            }
+            First::Lost(committed) => {
+                self.let_wait(
+                    partition,
+                    Why::Start,
+                    lost(partition, committed, &self.settings),
+                    None,
+                );
+                return Ok(None);
+            }
+            First::Begun => return Ok(None),
+        };
+        Ok(Some(Start {
+            next,
+            partitions: evidence.partitions(),
+        }))
     }
 }

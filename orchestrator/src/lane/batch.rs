@@ -9,6 +9,7 @@ use super::{
     Error, Lane,
     commit::{Place, Plan},
     outputs::prepare,
+    pace::Load,
     partition::{Blocked, State, Work},
     pool::{RecordRef, Verdict},
     stalls::Why,
@@ -57,11 +58,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
             .map(|(p, _)| p.clone())
             .collect();
         for partition in &ready {
-            if let Some(owned) = self.owned.get_mut(partition) {
+            if let Some(owned) = self.owned.get_mut(partition)
+                && !owned.is_waiting(now)
+            {
                 owned.blocked = None;
             }
         }
-        if !self.receive(&mut ready, id).await? || !self.transform(&ready).await? {
+        let judged = std::mem::take(&mut self.judged);
+        if !judged && (!self.receive(&mut ready, id).await? || !self.transform(&ready).await?) {
             return Ok(());
         }
         let Some(plan) = self.decide(&ready, id).await? else {
@@ -78,9 +82,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
         if !self.skip_succeeded(ready).await? {
             return Ok(false);
         }
-        let at = self.recorder.now();
+        let (at, now) = (self.recorder.now(), Instant::now());
         let mut entries = Vec::new();
-        for owned in ready.iter().filter_map(|p| self.owned.get(p)) {
+        let running = ready.iter().filter_map(|p| self.owned.get(p));
+        for owned in running.filter(|o| !o.is_waiting(now)) {
             let version = owned.version(id, Outcome::Received);
             for work in owned
                 .work
@@ -131,11 +136,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
             max_attempts: self.settings.max_attempts,
             records: Vec::new(),
         };
-        for (partition, owned) in ready.iter().filter_map(|p| Some((p, self.owned.get(p)?))) {
+        let now = Instant::now();
+        let running = ready.iter().filter_map(|p| Some((p, self.owned.get(p)?)));
+        for (partition, owned) in running.filter(|(_, o)| !o.is_waiting(now)) {
+            let most = if owned.is_suspect() { 1 } else { usize::MAX };
             for (place, work) in owned
                 .work
                 .iter()
                 .enumerate()
+                .take(most)
                 .filter(|(_, w)| matches!(w.state, State::Todo))
             {
                 places.push((partition.clone(), place));
@@ -208,17 +217,23 @@ impl<S: Session, T: Transform> Lane<S, T> {
             counts: BTreeMap::new(),
             passing: Vec::new(),
             held: Held::Store,
+            load: Load::default(),
+            onward: BTreeMap::new(),
         };
         let mut stopped = Vec::new();
         for partition in ready {
             match self.block(partition, id, at) {
                 Some(entry) => stopped.push(entry),
-                None => self.stalls.unblock(partition),
+                None => self.look_at_front(partition),
             }
             let Some(owned) = self.owned.get_mut(partition) else {
                 continue;
             };
-            let mut count = owned.done();
+            let count = owned.done();
+            let mut count = self.cut_before_kept_letter(partition, count);
+            let Some(owned) = self.owned.get_mut(partition) else {
+                continue;
+            };
             let passing = |work: &&Work| matches!(work.state, State::Passing);
             let first = owned.work.iter().take(count).position(|w| passing(&w));
             if let Some(first) = first.filter(|_| self.recorder.is_reliable() && owned.is_full()) {
@@ -227,11 +242,20 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.stalls.stand(Some(partition), Why::Store, why, at);
                 self.batch_after = Instant::now() + Duration::from_millis(20);
             }
+            if count > 0 {
+                plan.counts.insert(partition.clone(), count);
+            }
+        }
+        plan.load = self.pace.cut(&mut plan.counts, &self.owned);
+        for (partition, count) in &plan.counts {
+            let Some(owned) = self.owned.get_mut(partition) else {
+                continue;
+            };
             let version = owned.version(id, Outcome::Failing);
             for work in owned
                 .work
                 .iter_mut()
-                .take(count)
+                .take(*count)
                 .filter(|w| matches!(w.state, State::Passing))
             {
                 work.recorded = true;
@@ -240,9 +264,6 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     captured,
                     ..work.entry(version, at)
                 });
-            }
-            if count > 0 {
-                plan.counts.insert(partition.clone(), count);
             }
         }
         self.recorder.stopped(stopped);
@@ -284,6 +305,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let jitter = id.0.as_bytes()[15];
         let owned = self.owned.get_mut(partition)?;
         let done = owned.done();
+        if owned.is_waiting(Instant::now()) || done > 0 && owned.is_suspect() {
+            return None;
+        }
         let version = owned.version(id, Outcome::Failing);
         let work = owned.work.get_mut(done)?;
         let hangs = self.pool.hangs(&work.record.id);
@@ -297,6 +321,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         work.failure.as_mut()?.next_try = Some(Timestamp(at.0.saturating_add(millis)));
         work.recorded = true;
         owned.blocked = Some(Blocked {
+            offset: work.record.id.offset,
             until: Instant::now() + wait,
         });
         let (id, tries) = (&work.record.id, work.tries());
@@ -319,6 +344,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
         };
         owned.work.iter_mut().for_each(Work::detach);
         Some(entry)
+    }
+
+    /// Takes back what was said of a front record that fails no more.
+    fn look_at_front(&mut self, partition: &Partition) {
+        let front = self
+            .owned
+            .get_mut(partition)
+            .and_then(|owned| owned.first_undone());
+        if front.is_none_or(|work| work.failure.is_none()) {
+            self.stalls.unblock(partition);
+        }
     }
 
     /// Nothing of Kafka is open: the batch stays in memory and is decided again a little later.

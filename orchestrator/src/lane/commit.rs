@@ -1,16 +1,19 @@
 //! An attempt: what it sends, how it ends, and what its commit makes true.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use tokio::time::Instant;
-use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Timestamp};
+use tracker_api::{AttemptId, Entry, Gaps, Outcome, Partition, Timestamp};
 
 use super::{
-    Concluded, Error, Lane, SUSPENDED, dead_letter::dead_letter, outputs::attempt_value, partition::State,
+    Concluded, Error, Lane, SUSPENDED,
+    dead_letter::{Form, dead_letter},
+    outputs::attempt_value,
+    pace::Load,
+    partition::State,
     stalls::Why,
 };
 use crate::{
-    config::FailureMode,
     kafka::{Aborted, Advance, Attempt, Committed, Send, Session},
     mutant::{self, Mutant},
     note::MOST_GAPS,
@@ -30,11 +33,27 @@ pub(super) struct Plan {
     /// The failures that it passes, as `failing` entries.
     pub(super) passing: Vec<Entry>,
     pub(super) held: Held,
+    /// What it sends.
+    pub(super) load: Load,
+    /// Where partitions go on without a record, behind what `counts` says of them: nothing.
+    pub(super) onward: BTreeMap<Partition, Onward>,
+}
+
+/// A partition goes on without a record.
+#[derive(Debug)]
+pub(super) struct Onward {
+    pub(super) to: i64,
+    /// Offsets that nobody can read any more; otherwise nothing lay there to be read.
+    pub(super) lost: Option<Range<i64>>,
 }
 
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Transacts a plan, and takes up its end.
     pub(super) async fn commit(&mut self, plan: Plan) -> Result<(), Error> {
+        if !self.is_fresh(plan.counts.keys()).await {
+            self.void(&plan);
+            return Ok(());
+        }
         let (attempt, sources, gaps) = self.compose(&plan);
         if mutant::active(Mutant::SwapAfterSuccess) {
             let early = self.owned.iter().flat_map(|(p, o)| {
@@ -74,10 +93,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 self.observer.aborted("not a member");
                 self.batch_after = Instant::now() + SUSPENDED;
             }
-            Aborted::Refused { send, why } => {
-                self.observer.aborted("refused");
-                let source = sources.get(send).cloned();
-                self.refused(source, &why);
+            Aborted::Refused(refused) => {
+                let in_store = plan.held == Held::Store && self.recorder.is_reliable();
+                self.refused(&attempt, &sources, refused, in_store);
+            }
+            Aborted::Destination(why) => self.destination(&why),
+            Aborted::Late(why) => {
+                self.pace.late(plan.load);
+                self.observer.aborted("late");
+                let text =
+                    format!("a transaction was not acknowledged in time and is tried again with less: {why}");
+                self.stand(None, Why::Destination, text);
             }
             Aborted::Aborted(why) | Aborted::Unknown(why) | Aborted::Fenced(why) => {
                 self.observer.aborted("aborted");
@@ -129,7 +155,16 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 sources.resize(sends.len(), (partition.clone(), place));
             }
             let passed = passed && self.recorder.is_reliable();
-            advance.push(owned.advance(partition, plan.id, *count, passed, &gaps));
+            let onward = plan.onward.get(partition);
+            onward
+                .and_then(|onward| onward.lost.clone())
+                .into_iter()
+                .for_each(|lost| gaps.add(lost));
+            let step = owned.advance(partition, plan.id, *count, passed, &gaps);
+            advance.push(Advance {
+                next: onward.map_or(step.next, |onward| onward.to),
+                ..step
+            });
             all_gaps.insert(partition.clone(), gaps);
         }
         (
@@ -175,6 +210,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 match &work.state {
                     State::Passing => {
                         passed += 1;
+                        counts.letters_omitted += u64::from(work.letter == Form::None);
                         closed.push(work.record.id.offset);
                         let captured = self.recorder.capture(&work.record, true);
                         done.entries.push(Entry {
@@ -201,6 +237,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             owned.failed += passed;
             owned.succeeded += count as u64 - passed;
             owned.committed = advance.next;
+            owned.received = owned.received.max(advance.next);
             owned.note.clone_from(&advance.note);
             if let Some(opened) = gaps.get(&advance.partition) {
                 opened.iter().for_each(|gap| owned.gaps.add(gap.clone()));
@@ -215,26 +252,36 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 }
                 done.passed.push((advance.partition.clone(), closed));
             }
-            done.progress.push(owned.progress(&advance.partition, at));
+            if owned.missed.is_some() {
+                done.progress
+                    .push(owned.progress(&advance.partition, plan.id, at));
+            }
         }
         if self.settings.dead_letter.is_some() {
-            counts.dead_letters = counts.failed;
-            counts.records_out -= counts.failed.min(counts.records_out);
+            counts.dead_letters = counts.failed.saturating_sub(counts.letters_omitted);
+            counts.records_out -= counts.dead_letters.min(counts.records_out);
+            if counts.dead_letters > 0 {
+                self.letters.taken();
+            }
         }
         self.recorder.after(committed, done);
         self.aborts = 0;
-        // The cost of a commit is to be a small part of a cycle: under load the size closes a batch, idle the delay does.
-        self.delay = (elapsed * 2).clamp(*self.settings.delay.start(), *self.settings.delay.end());
+        self.pace.committed(plan.load, elapsed);
+        self.delay = self.settings.delay_after(elapsed);
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
         for Advance { partition, .. } in &attempt.advance {
-            if self.owned.get(partition).is_some_and(|o| o.blocked.is_some()) {
+            if self
+                .owned
+                .get(partition)
+                .is_some_and(|o| o.is_waiting(Instant::now()))
+            {
                 self.stalls.advanced(partition);
             } else {
                 self.stalls.moved(partition);
             }
         }
-        for why in [Why::Kafka, Why::Store, Why::Aborted] {
+        for why in [Why::Kafka, Why::Store, Why::Aborted, Why::Destination] {
             self.stalls.end(None, why);
         }
     }
@@ -254,26 +301,5 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 .collect();
             self.recorder.void(entries, owned.version(id, Outcome::Received));
         }
-    }
-
-    /// The broker refuses one record of the transaction: its source record becomes a failure. A dead letter that is
-    /// refused holds everything up: nothing is passed over without a trace.
-    fn refused(&mut self, source: Option<Place>, why: &crate::kafka::Error) {
-        let at = self.recorder.now();
-        let passes_named = |id| self.settings.skip.contains(id);
-        let work = source
-            .as_ref()
-            .and_then(|(partition, place)| self.owned.get_mut(partition)?.work.get_mut(*place));
-        let Some(work) = work.filter(|work| matches!(work.state, State::Ready(_))) else {
-            let partition = source.map(|(partition, _)| partition);
-            let text = format!("a dead letter cannot be sent: {why}");
-            self.stand(partition.as_ref(), Why::DeadLetter, text);
-            return;
-        };
-        let passes = self.settings.failure_mode == FailureMode::SkipAndLog || passes_named(&work.record.id);
-        self.observer.transform_failed("output_refused");
-        work.fail(Failure::new("output_refused", &why.message), passes, at);
-        self.aborts = 0;
-        self.batch_after = Instant::now();
     }
 }

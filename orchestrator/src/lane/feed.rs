@@ -82,7 +82,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     async fn poll(&mut self, wait: Duration) -> Result<(), Error> {
         let now = Instant::now();
         let (records, bytes) = (self.settings.batch_records, self.settings.batch_bytes);
-        let is_blocked = |owned: &Owned| owned.is_blocked(now);
+        let is_blocked = |owned: &Owned| owned.stands(now);
         let held = self.bytes(now);
         let running: usize = self
             .owned
@@ -139,7 +139,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     fn bytes(&self, now: Instant) -> Held {
         let mut held = Held::default();
         for owned in self.owned.values() {
-            match owned.is_blocked(now) {
+            match owned.stands(now) {
                 true => held.blocked += owned.bytes(),
                 false => held.running += owned.bytes(),
             }
@@ -153,7 +153,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let now = Instant::now();
         let mut held = self.bytes(now).blocked;
         let mut back = Vec::new();
-        for (partition, owned) in self.owned.iter_mut().filter(|(_, o)| o.is_blocked(now)) {
+        for (partition, owned) in self.owned.iter_mut().filter(|(_, o)| o.stands(now)) {
             if held > self.settings.batch_bytes
                 && let Some((next, bytes)) = owned.give_back()
             {
@@ -179,6 +179,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         for error in &polled.errors {
             self.warn("fault", format_args!("Kafka reports a fault: {error}"));
+            self.suspicious |= error.kind == ErrorKind::Refused;
+            self.fault = Some((Instant::now(), error.message.clone()));
         }
         let buffer = Arc::new(polled.records);
         for (index, record) in buffer.iter().enumerate() {
@@ -203,6 +205,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     self.terms_after = Instant::now();
                     for partition in partitions {
                         self.owned.remove(&partition);
+                        self.waiting.remove(&partition);
                         self.assigned.insert(partition, true);
                     }
                 }
@@ -223,12 +226,16 @@ impl<S: Session, T: Transform> Lane<S, T> {
     pub(super) fn drop_partition(&mut self, partition: &Partition) {
         self.owned.remove(partition);
         self.assigned.remove(partition);
+        self.waiting.remove(partition);
+        self.told.remove(partition);
+        self.pending.remove(partition);
         self.stalls.moved(partition);
     }
 
     /// Drops a partition's batch although it is still ours: its term begins anew, and the consumer goes back to C(p).
     pub(super) fn restart(&mut self, partition: &Partition) {
-        if self.owned.remove(partition).is_some() {
+        if let Some(owned) = self.owned.remove(partition) {
+            self.told.insert(partition.clone(), (owned.era, owned.told));
             self.assigned.insert(partition.clone(), false);
         }
     }

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use tracker_api::RecordId;
+use tracker_api::{Partition, RecordId};
 
 use super::stalls::Stall;
 use crate::telemetry::Counts;
@@ -23,8 +23,12 @@ pub(crate) trait Observer: fmt::Debug + Send + Sync {
     fn in_flight(&self, records: usize);
     /// Threads of this process that transforms hold and do not give back; told each second.
     fn abandoned(&self, threads: usize);
+    /// The store lacks so many offsets that it had confirmed.
+    fn store_behind(&self, offsets: u64);
     /// The records that stand at the front of their partitions; told each second, also when there is none.
     fn blocked(&self, records: &[RecordId]);
     /// Failures that `lightweight` tracking dropped, since the start.
     fn lost(&self, failures: u64);
+    /// So many offsets of a partition were deleted before they were read, and are passed over.
+    fn offsets_lost(&self, partition: &Partition, offsets: u64);
 }

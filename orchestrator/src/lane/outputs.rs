@@ -21,7 +21,7 @@ const OVERHEAD: usize = 128;
 pub(super) struct Prepared(Send);
 
 impl Prepared {
-    /// About how many bytes it holds.
+    /// About what it takes on its way.
     pub(super) fn size(&self) -> usize {
         size(&self.0)
     }

@@ -1,11 +1,11 @@
 //! What a lane holds of one partition, between the poll and the commit.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::{task::AbortHandle, time::Instant};
 use tracker_api::{AttemptId, Entry, Failure, Gaps, Outcome, Partition, Progress, Timestamp, Version};
 
-use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef};
+use super::{dead_letter::Form, outputs::Prepared, pool::RecordRef, sight::Sight};
 use crate::{
     kafka::{Advance, Position},
     mutant::{self, Mutant},
@@ -26,8 +26,13 @@ pub(super) struct Work {
     pub(super) recorded: bool,
     /// How much of it its dead letter carries; less after the topic refused one.
     pub(super) letter: Form,
+    /// Refused in every form so often, and not tried again before this.
+    pub(super) letter_refusals: u32,
+    pub(super) letter_after: Option<Instant>,
     /// Under `outbox`: the store was down, so it cannot speak about this record.
     pub(super) unknown: bool,
+    /// Whether Kafka has refused an output of it.
+    pub(super) refused: bool,
     /// Its output was committed in an older era: it is passed without another.
     pub(super) skipped: bool,
 }
@@ -52,7 +57,10 @@ impl Work {
             revision: 0,
             recorded: false,
             letter: Form::default(),
+            letter_refusals: 0,
+            letter_after: None,
             unknown: false,
+            refused: false,
             skipped: false,
         }
     }
@@ -98,9 +106,11 @@ impl Work {
     }
 }
 
-/// The front record of a partition waits to be tried again.
+/// The first record of a partition that is not done waits to be tried again.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Blocked {
+    /// Which record.
+    pub(super) offset: i64,
     pub(super) until: Instant,
 }
 
@@ -117,6 +127,9 @@ pub(super) struct Owned {
     /// Those of `unconfirmed` whose failures lie in gaps: not naming them makes them unknown, never wrong.
     pub(super) gapped: Vec<AttemptId>,
     pub(super) gaps: Gaps,
+    /// What the store was never told, once its recovery has said so: the store's rows carry it, no note does. None until
+    /// then, and no row is written: it would win over the recovery's and lose what that found.
+    pub(super) missed: Option<Gaps>,
     /// Offsets below it were received.
     pub(super) received: i64,
     /// Where our term began: what this store is told for sure.
@@ -126,6 +139,10 @@ pub(super) struct Owned {
     /// See [`Note::store`] and [`Note::since`].
     pub(super) store: u32,
     pub(super) since: i64,
+    /// See [`Note::partitions`], [`Note::topic`] and [`Note::told`].
+    pub(super) partitions: Option<i32>,
+    pub(super) topic: Option<Arc<str>>,
+    pub(super) told: i64,
     pub(super) failed: u64,
     pub(super) succeeded: u64,
     pub(super) work: VecDeque<Work>,
@@ -134,8 +151,10 @@ pub(super) struct Owned {
     /// The store has said that nothing at or above C(p) has succeeded in an older era.
     pub(super) fresh: bool,
     /// The store did not say what has succeeded: it is asked again then.
-    pub(super) unanswered: Option<Instant>,
+    pub(super) rests_until: Option<Instant>,
     pub(super) recovery: Option<AbortHandle>,
+    /// What was seen of its log.
+    pub(super) sight: Sight,
 }
 
 impl Drop for Owned {
@@ -157,19 +176,24 @@ impl Owned {
             unconfirmed: note.unconfirmed.clone(),
             gapped: Vec::new(),
             gaps: note.gaps.clone(),
+            missed: None,
             received: committed,
             floor: committed,
             began: note.began,
             store: note.store,
             since: note.since,
+            partitions: note.partitions,
+            topic: note.topic.clone(),
+            told: note.told,
             failed: 0,
             succeeded: 0,
             work: VecDeque::new(),
             blocked: None,
             held: false,
             fresh: false,
-            unanswered: None,
+            rests_until: None,
             recovery: None,
+            sight: Sight::new(committed),
         }
     }
 
@@ -182,16 +206,41 @@ impl Owned {
         }
     }
 
-    /// Whether it waits for its front record to be tried again.
-    pub(super) fn is_blocked(&self, now: Instant) -> bool {
-        self.blocked.is_some_and(|b| b.until > now)
+    /// Whether nothing of it runs for now, so that what it holds takes no room away from the others.
+    pub(super) fn stands(&self, now: Instant) -> bool {
+        self.is_waiting(now) || self.rests_until.is_some()
     }
 
-    /// Whether it has work that may run now.
+    /// Whether its first record that is not done waits to be tried again.
+    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+        self.blocked.is_some_and(|blocked| {
+            let undone = self.work.get(self.done());
+            blocked.until > now && undone.is_some_and(|work| work.record.id.offset == blocked.offset)
+        })
+    }
+
+    /// Whether its first record was refused: it is tried again alone, and nothing behind it runs before.
+    pub(super) fn is_suspect(&self) -> bool {
+        let front = self.work.front();
+        front.is_some_and(|work| work.refused && !matches!(work.state, State::Passing))
+    }
+
+    /// Whether it takes no part in a batch for now.
+    pub(super) fn is_resting(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| until > now)
+    }
+
+    /// Whether it has work that may run now: anything, or what is done before the record that waits.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
-        !self.work.is_empty()
-            && self.blocked.is_none_or(|b| b.until <= now)
-            && self.unanswered.is_none_or(|until| until <= now)
+        let front = self.work.front();
+        front.is_some_and(|work| !self.is_waiting(now) || !matches!(work.state, State::Todo))
+            && !self.is_resting(now)
+    }
+
+    /// The first record that is not done.
+    pub(super) fn first_undone(&mut self) -> Option<&mut Work> {
+        let done = self.done();
+        self.work.get_mut(done)
     }
 
     /// The record at `offset`, if it is held. The works of one partition are in the order of their offsets.
@@ -235,16 +284,21 @@ impl Owned {
     }
 
     /// The store has confirmed these attempts, holds these offsets of gaps, and did not take the failures of `unknown`.
-    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64], unknown: &[i64]) {
+    /// Answers whether the gaps are others now.
+    pub(super) fn confirm(&mut self, attempts: &[AttemptId], closed: &[i64], unknown: &[i64]) -> bool {
+        let before = (self.gaps.clone(), self.missed.clone());
         self.unconfirmed.retain(|attempt| !attempts.contains(attempt));
         self.gapped.retain(|attempt| !attempts.contains(attempt));
-        for offset in closed {
-            self.gaps.remove(&(*offset..*offset + 1));
+        for gaps in [Some(&mut self.gaps), self.missed.as_mut()].into_iter().flatten() {
+            closed
+                .iter()
+                .for_each(|offset| gaps.remove(&(*offset..*offset + 1)));
         }
         unknown
             .iter()
             .for_each(|offset| self.gaps.add(*offset..*offset + 1));
         self.gaps.bound(MOST_GAPS);
+        before != (self.gaps.clone(), self.missed.clone())
     }
 
     /// The step over the first `count` works, as attempt `id`.
@@ -271,6 +325,9 @@ impl Owned {
             began: self.began,
             store: self.store,
             since: self.since,
+            partitions: self.partitions,
+            topic: self.topic.clone(),
+            told: self.told,
         };
         Advance {
             partition: partition.clone(),
@@ -281,14 +338,20 @@ impl Owned {
         }
     }
 
-    pub(super) fn progress(&self, partition: &Partition, at: Timestamp) -> Progress {
+    /// The store's row, as our term knows it at `attempt`.
+    pub(super) fn progress(&self, partition: &Partition, attempt: AttemptId, at: Timestamp) -> Progress {
+        let mut gaps = self.gaps.clone();
+        self.missed.iter().for_each(|missed| gaps.unite(missed));
         Progress {
             partition: partition.clone(),
             era: self.era,
+            term: self.term,
+            attempt,
             floor: self.floor,
             received: self.received,
             committed: self.committed,
-            gaps: self.gaps.clone(),
+            gaps,
+            missed: self.missed.clone().unwrap_or_default(),
             failed: self.failed,
             succeeded: self.succeeded,
             at,

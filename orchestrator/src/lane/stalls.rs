@@ -20,6 +20,9 @@ pub(crate) enum Why {
     Pending,
     /// The log cannot be read where the partition stands.
     Unreadable,
+    /// Somebody's transaction on the source has been open for long, and hides what lies behind its first record. The
+    /// service stays ready: what can be read is read.
+    OpenTransaction,
     /// The store must answer first.
     Store,
     /// A transaction was aborted and is tried again.
@@ -35,11 +38,12 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Kafka,
         Self::Start,
         Self::Pending,
         Self::Unreadable,
+        Self::OpenTransaction,
         Self::Store,
         Self::Aborted,
         Self::Destination,
@@ -55,6 +59,7 @@ impl Why {
             Self::Start => "start",
             Self::Pending => "pending",
             Self::Unreadable => "unreadable",
+            Self::OpenTransaction => "open_transaction",
             Self::Store => "store",
             Self::Aborted => "aborted",
             Self::Destination => "destination",
@@ -71,7 +76,7 @@ impl Why {
 
     /// Whether the service is ready nevertheless.
     pub(crate) fn is_ready(self) -> bool {
-        self == Self::Blocked
+        matches!(self, Self::Blocked | Self::OpenTransaction)
     }
 }
 

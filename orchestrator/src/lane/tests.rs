@@ -1,6 +1,8 @@
 //! The lane against a session that never fails, so that each rule can be read by itself. What happens under faults is the
 //! simulation's.
 
+mod reading;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -18,24 +20,32 @@ use std::future::Future;
 
 use super::{pool::PoolSettings, stalls::Stall, *};
 use crate::{
+    begun::Begun,
     clock::SystemClock,
-    config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
-    kafka::{Membership, Polled, Position, Positions, Result},
+    config::{FailureMode, InitialOffset, OnStoreFailure, OnUnreadable, StorePayload, Tracking},
+    kafka::{Membership, Polled, Position, Positions, Refused, Result, Topic, What},
     note::Note,
     recorder,
     telemetry::Counts,
     transform::{Output, SourceRecord, TargetRecord, TransformError},
 };
 
+mod keys;
+mod start;
+
 pub(crate) fn settings() -> Settings {
     Settings {
         group: "group".into(),
+        bootstrap: "b:9092".into(),
         source: "orders".into(),
         target: "enriched".into(),
+        declared: BTreeSet::new(),
         dead_letter: None,
         dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
         failure_mode: FailureMode::Atomic,
         initial_offset: InitialOffset::Earliest,
+        on_unreadable: OnUnreadable::Wait,
+        hanging_after: Duration::from_secs(30),
         max_attempts: 3,
         backoff: Backoff {
             first: Duration::from_millis(200),
@@ -43,6 +53,7 @@ pub(crate) fn settings() -> Settings {
         },
         batch_records: 500,
         batch_bytes: 4 << 20,
+        transaction_timeout: Duration::from_secs(15),
         delay: Duration::from_millis(2)..=Duration::from_millis(100),
         max_message_bytes: 1_000_000,
         log_messages: true,
@@ -60,8 +71,40 @@ struct Log {
     attempts: Vec<Attempt>,
     /// The most bytes that were read and not committed.
     most_held: usize,
+    /// The id of `orders`.
+    topic: Option<Arc<str>>,
     /// A target topic that the broker refuses.
     refuses: Option<&'static str>,
+    /// A value that the broker refuses in the target topic.
+    rejects: Option<&'static str>,
+    /// The dead-letter topic takes letters of this form at most: 0 none, 1 without value and key, 2 all.
+    letters: Option<u8>,
+    /// How many outputs are acknowledged in time.
+    slow: Option<usize>,
+    /// Attempts that came to nothing.
+    aborts: usize,
+    /// Partitions with a pending offset.
+    pending: BTreeSet<Partition>,
+    /// Offsets behind the last record at which markers stand.
+    markers: BTreeMap<Partition, i64>,
+    /// The first offset of a log, if it is not 0.
+    starts: BTreeMap<Partition, i64>,
+    /// Records that a client cannot take from here on.
+    too_large: BTreeMap<Partition, i64>,
+    /// The last stable offset, if somebody's transaction is open.
+    stable: BTreeMap<Partition, i64>,
+    /// Partitions of whose logs no broker speaks.
+    leaderless: BTreeSet<Partition>,
+    /// How often the group got an answer to an assignment.
+    answers: usize,
+}
+
+impl Log {
+    fn bounds(&self, partition: &Partition) -> std::ops::Range<i64> {
+        let start = self.starts.get(partition).copied().unwrap_or(0);
+        let markers = self.markers.get(partition).copied().unwrap_or(0);
+        start..self.records[partition].len() as i64 + markers
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -70,10 +113,14 @@ struct Kafka(Arc<Mutex<Log>>);
 impl Kafka {
     fn with(records: impl IntoIterator<Item = (i32, &'static str)>) -> Self {
         let kafka = Self::default();
-        for (number, value) in records {
-            kafka.append(number, value);
-        }
+        kafka.add(records);
         kafka
+    }
+
+    fn add(&self, records: impl IntoIterator<Item = (i32, &'static str)>) {
+        for (number, value) in records {
+            self.append(number, value);
+        }
     }
 
     fn append(&self, number: i32, value: &'static str) {
@@ -133,7 +180,8 @@ struct Member {
     kafka: Kafka,
     at: BTreeMap<Partition, usize>,
     held: BTreeSet<Partition>,
-    joined: bool,
+    /// What it was given.
+    joined: BTreeSet<Partition>,
     /// A poll stops taking records when it holds so many bytes.
     most_bytes: usize,
 }
@@ -142,18 +190,24 @@ impl Member {
     fn take(&mut self, max: usize) -> Polled {
         let mut polled = Polled::default();
         let mut log = self.kafka.0.lock().unwrap();
-        if !self.joined {
-            self.joined = true;
-            let all = log.records.keys().cloned().collect();
-            polled.membership.push(Membership::Assigned(all));
+        let ours: BTreeSet<_> = log.records.keys().cloned().collect();
+        if self.joined != ours {
+            let new = ours.difference(&self.joined).cloned().collect();
+            polled.membership.push(Membership::Assigned(new));
+            self.joined = ours;
             return polled;
         }
         let mut bytes = 0;
         for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
+            let bounds = log.bounds(partition);
+            let most = log.too_large.get(partition).copied().unwrap_or(i64::MAX);
+            if (*at as i64) < bounds.start || *at as i64 > bounds.end {
+                continue;
+            }
             let room = max - polled.records.len();
             let new = log.records[partition].iter().skip(*at).take(room);
             let before = polled.records.len();
-            for record in new.cloned() {
+            for record in new.filter(|r| r.id.offset < most).cloned() {
                 // As the configuration has it: half of `batch-bytes`, or the first record that exceeds it.
                 if bytes >= self.most_bytes {
                     break;
@@ -162,6 +216,9 @@ impl Member {
                 polled.records.push(record);
             }
             *at += polled.records.len() - before;
+            if *at >= log.records[partition].len() {
+                *at = usize::try_from(bounds.end).unwrap();
+            }
         }
         let held = |(partition, at): (&Partition, &usize)| {
             let done = log
@@ -179,17 +236,26 @@ impl Member {
 }
 
 impl Positions for Member {
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
         let log = self.kafka.0.lock().unwrap();
         let position = |p: &Partition| {
             let held = log.committed.get(p);
-            Position {
+            let position = Position {
                 partition: p.clone(),
                 offset: held.map(|h| h.0),
                 note: held.map(|h| h.1.clone()),
-            }
+            };
+            (!log.pending.contains(p)).then_some(position)
         };
         Ok(of.iter().map(position).collect())
+    }
+
+    async fn topic(&mut self, _: &str) -> Result<Topic> {
+        let log = self.kafka.0.lock().unwrap();
+        Ok(Topic {
+            id: log.topic.clone(),
+            partitions: i32::try_from(log.records.len()).unwrap(),
+        })
     }
 
     async fn partitions(&mut self, _: &str) -> Result<Vec<Partition>> {
@@ -198,7 +264,7 @@ impl Positions for Member {
 
     async fn bounds(&mut self, of: &[Partition]) -> Result<Vec<std::ops::Range<i64>>> {
         let log = self.kafka.0.lock().unwrap();
-        Ok(of.iter().map(|p| 0..log.records[p].len() as i64).collect())
+        Ok(of.iter().map(|p| log.bounds(p)).collect())
     }
 }
 
@@ -212,7 +278,32 @@ impl Session for Member {
     }
 
     async fn start(&mut self, at: &[Position]) -> Result<()> {
+        self.kafka.0.lock().unwrap().answers += 1;
         self.rewind(at).await
+    }
+
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        self.at.iter().map(|(p, at)| (p.clone(), *at as i64)).collect()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, kafka::Log)> {
+        let log = self.kafka.0.lock().unwrap();
+        let of = |p: &Partition| {
+            let std::ops::Range { start, end } = log.bounds(p);
+            let stable = log.stable.get(p).copied().unwrap_or(end);
+            let age = Duration::ZERO;
+            (
+                p.clone(),
+                kafka::Log {
+                    start,
+                    stable,
+                    end,
+                    age,
+                },
+            )
+        };
+        let led = self.at.keys().filter(|p| !log.leaderless.contains(p));
+        led.map(of).collect()
     }
 
     async fn rewind(&mut self, at: &[Position]) -> Result<()> {
@@ -236,12 +327,39 @@ impl Session for Member {
 
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {
         let mut log = self.kafka.0.lock().unwrap();
-        if let Some(send) = attempt.sends.iter().position(|s| Some(&*s.topic) == log.refuses) {
-            let why = kafka::Error {
-                kind: ErrorKind::Refused,
-                message: "no such topic".into(),
-            };
-            return Err(Aborted::Refused { send, why });
+        let why = |message: &str| kafka::Error {
+            kind: ErrorKind::Refused,
+            message: message.into(),
+        };
+        let refused: Vec<Refused> = attempt
+            .sends
+            .iter()
+            .enumerate()
+            .filter_map(|(send, s)| {
+                let (what, why) = if Some(&*s.topic) == log.refuses {
+                    (What::Topic, why("no such topic"))
+                } else {
+                    let is_too_large = match &*s.topic {
+                        "enriched" => log
+                            .rejects
+                            .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes())),
+                        "dead" => log
+                            .letters
+                            .is_some_and(|most| most < 1 + u8::from(s.value.is_some())),
+                        _ => false,
+                    };
+                    is_too_large.then(|| (What::Record, why("too large")))?
+                };
+                Some(Refused { send, what, why })
+            })
+            .collect();
+        if !refused.is_empty() {
+            log.aborts += 1;
+            return Err(Aborted::Refused(refused));
+        }
+        if log.slow.is_some_and(|most| attempt.sends.len() > most) {
+            log.aborts += 1;
+            return Err(Aborted::Late(why("some were not acknowledged")));
         }
         for advance in &attempt.advance {
             log.committed
@@ -279,6 +397,10 @@ impl Transform for Arc<Fates> {
             }
             b"flaky" if self.faulty.load(Relaxed) => Err(TransformError::retryable("down", "try again")),
             b"gone" => Ok(Output::Filtered),
+            b"twice" => {
+                let output = || TargetRecord::new(None, value.clone());
+                Ok(Output::Records(vec![output(), output()]))
+            }
             b"elsewhere" => Ok(TargetRecord::new(None, value).to("missing").into()),
             _ => Ok(TargetRecord::new(None, value).into()),
         }
@@ -289,6 +411,8 @@ impl Transform for Arc<Fates> {
 pub(crate) struct Seen {
     counts: Mutex<Counts>,
     stalls: Mutex<Vec<Stall>>,
+    behind: AtomicUsize,
+    offsets_lost: Mutex<u64>,
 }
 
 impl Seen {
@@ -314,13 +438,20 @@ impl Observer for Seen {
         sum.filtered += counts.filtered;
         sum.skipped += counts.skipped;
         sum.dead_letters += counts.dead_letters;
+        sum.letters_omitted += counts.letters_omitted;
     }
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
+    fn store_behind(&self, offsets: u64) {
+        self.behind.fetch_add(usize::try_from(offsets).unwrap(), Relaxed);
+    }
     fn in_flight(&self, _: usize) {}
     fn abandoned(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
+    fn offsets_lost(&self, _: &Partition, offsets: u64) {
+        *self.offsets_lost.lock().unwrap() += offsets;
+    }
 }
 
 /// A lane at work on a [`Kafka`].
@@ -332,46 +463,61 @@ struct Work {
     stop: CancellationToken,
 }
 
+/// What a lane finds when it starts.
+struct Found {
+    tracker: MemoryTracker,
+    /// In place of the tracker.
+    store: Option<tracker_api::DynTracker>,
+    begun: Arc<Begun>,
+    /// Where transforms run; none: with the lane.
+    users: Option<tokio::runtime::Handle>,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            tracker: MemoryTracker::default(),
+            store: None,
+            begun: Begun::forgetful(),
+            users: None,
+        }
+    }
+}
+
 impl Work {
     /// Starts a lane and lets it run for `time`.
     async fn of(kafka: Kafka, settings: Settings, tracking: Tracking, time: Duration) -> Self {
-        let tracker = MemoryTracker::default();
-        let store = Arc::new(tracker.clone());
-        Self::on(
-            kafka,
-            settings,
-            (tracking, OnStoreFailure::Block),
-            (tracker, store),
-            time,
-        )
-        .await
+        let block = (tracking, OnStoreFailure::Block);
+        Self::with(kafka, settings, block, time, Found::default()).await
     }
 
     /// The same on `store`, which stands before `tracker`; what has succeeded is not produced again.
     async fn on(
         kafka: Kafka,
         settings: Settings,
-        told: (Tracking, OnStoreFailure),
-        store: (MemoryTracker, tracker_api::DynTracker),
+        tracking: (Tracking, OnStoreFailure),
+        (tracker, store): (MemoryTracker, tracker_api::DynTracker),
         time: Duration,
     ) -> Self {
-        let users = tokio::runtime::Handle::current();
-        Self::beside(kafka, settings, told, store, time, users).await
+        let found = Found {
+            tracker,
+            store: Some(store),
+            ..Found::default()
+        };
+        Self::with(kafka, settings, tracking, time, found).await
     }
 
-    /// The same, with its transforms on a runtime of their own.
-    async fn beside(
+    async fn with(
         kafka: Kafka,
         settings: Settings,
         (tracking, on_store_failure): (Tracking, OnStoreFailure),
-        (tracker, store): (MemoryTracker, tracker_api::DynTracker),
         time: Duration,
-        users: tokio::runtime::Handle,
+        found: Found,
     ) -> Self {
         let work = Self {
             kafka: kafka.clone(),
             fates: Arc::default(),
-            tracker,
+            tracker: found.tracker,
             seen: Arc::default(),
             stop: CancellationToken::new(),
         };
@@ -385,8 +531,10 @@ impl Work {
             store_mark: 0,
             skip_succeeded: true,
         };
-        let (recorder, feedback) =
-            Recorder::new(told, Some(store), None, runtime.clone(), Arc::new(SystemClock));
+        let tracker = Arc::new(work.tracker.clone()) as tracker_api::DynTracker;
+        let store = Some(found.store.unwrap_or(tracker));
+        let (recorder, feedback) = Recorder::new(told, store, None, runtime.clone(), Arc::new(SystemClock));
+        let users = found.users.unwrap_or_else(tokio::runtime::Handle::current);
         let bounds = PoolSettings {
             concurrency: 64,
             timeout: settings.transform_timeout,
@@ -397,7 +545,7 @@ impl Work {
                 kafka,
                 at: BTreeMap::new(),
                 held: BTreeSet::new(),
-                joined: false,
+                joined: BTreeSet::new(),
                 most_bytes: settings.batch_bytes / 2,
             },
             pool: Arc::new(Pool::new(Arc::new(work.fates.clone()), users, bounds)),
@@ -407,6 +555,7 @@ impl Work {
             settings: Arc::new(settings),
             clock: Arc::new(SystemClock),
             observer: work.seen.clone(),
+            begun: found.begun,
             stop: work.stop.clone(),
         });
         let local = tokio::task::LocalSet::new();
@@ -414,6 +563,12 @@ impl Work {
         tokio::task::spawn_local(local);
         tokio::time::sleep(time).await;
         work
+    }
+
+    /// Stops the lane, and lets it end.
+    async fn stop(&self) {
+        self.stop.cancel();
+        tokio::time::sleep(Duration::from_secs(10)).await;
     }
 
     async fn entries(&self, outcome: Outcome) -> Vec<Entry> {
@@ -490,6 +645,7 @@ fn seven_bad_records_of_five_hundred_cost_the_others_nothing() {
             filtered: 0,
             skipped: 0,
             dead_letters: 7,
+            letters_omitted: 0,
         };
         assert_eq!(counts, expected);
     });
@@ -591,14 +747,16 @@ fn a_record_whose_transform_hangs_stands_alone_says_so_and_is_not_started_again(
             transform_timeout: Duration::from_millis(50),
             ..settings()
         };
-        let tracker = MemoryTracker::default();
-        let work = Work::beside(
+        let found = Found {
+            users: Some(handle),
+            ..Found::default()
+        };
+        let work = Work::with(
             Kafka::with([(0, "a"), (0, "hangs"), (1, "c"), (1, "d")]),
             settings,
             (Tracking::Reliable, OnStoreFailure::Block),
-            (tracker.clone(), Arc::new(tracker)),
             Duration::from_secs(1),
-            handle,
+            found,
         )
         .await;
         assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
@@ -772,6 +930,190 @@ fn an_output_that_the_broker_refuses_is_a_failure_of_its_record_alone() {
     });
 }
 
+/// One value that the broker refuses, in the first of two partitions.
+fn one_refused() -> Kafka {
+    let kafka = Kafka::with([(0, "a"), (0, "large"), (0, "b"), (1, "c"), (1, "d")]);
+    kafka.0.lock().unwrap().rejects = Some("large");
+    kafka
+}
+
+#[test]
+fn in_atomic_an_output_that_is_refused_blocks_its_partition_and_no_other() {
+    paused(async {
+        let kafka = one_refused();
+        let time = Duration::from_secs(10);
+        let work = Work::of(kafka.clone(), settings(), Tracking::Reliable, time).await;
+        assert_eq!(
+            (kafka.committed(0), kafka.committed(1)),
+            (1, 2),
+            "the others go on"
+        );
+        let [blocking] = &work.entries(Outcome::Failing).await[..] else {
+            panic!("one blocking entry")
+        };
+        let failure = blocking.failure.as_ref().unwrap();
+        assert_eq!(
+            (Status::of(blocking), blocking.id.to_string(), &*failure.class),
+            (Status::Blocking, "orders:0:1".into(), "output_refused")
+        );
+        assert!(failure.tries > 1 && failure.next_try.is_some(), "{failure:?}");
+        let aborts = kafka.0.lock().unwrap().aborts;
+        assert!(
+            aborts <= 7,
+            "{aborts} aborts in ten seconds: it waits longer before each try"
+        );
+        let [stall] = &work.seen.stalls()[..] else {
+            panic!("one reason")
+        };
+        assert_eq!(
+            (stall.why, stall.partition.as_ref()),
+            (Why::Blocked, Some(&Partition::new("orders", 0)))
+        );
+
+        kafka.0.lock().unwrap().rejects = None;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(kafka.committed(0), 3, "it goes on by itself once it is taken");
+        assert!(work.entries(Outcome::Failing).await.is_empty());
+    });
+}
+
+#[test]
+fn an_operator_skips_a_record_whose_output_is_refused() {
+    paused(async {
+        let kafka = one_refused();
+        let time = Duration::from_secs(2);
+        let work = Work::of(kafka.clone(), settings(), Tracking::Reliable, time).await;
+        work.decide(&work.entries(Outcome::Failing).await[0], Decision::Skip)
+            .await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!((kafka.committed(0), kafka.sent("enriched").len()), (3, 4));
+        let [skipped] = &work.entries(Outcome::Failed).await[..] else {
+            panic!("one skipped entry")
+        };
+        assert_eq!((Status::of(skipped), skipped.id.offset), (Status::Skipped, 1));
+    });
+}
+
+#[test]
+fn a_record_that_was_refused_is_tried_again_alone() {
+    paused(async {
+        let kafka = one_refused();
+        let work = Work::of(
+            kafka.clone(),
+            settings(),
+            Tracking::Reliable,
+            Duration::from_secs(2),
+        )
+        .await;
+        kafka.0.lock().unwrap().rejects = None;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let log = kafka.0.lock().unwrap();
+        let with = log
+            .attempts
+            .iter()
+            .find(|a| a.sends.iter().any(|s| s.value.as_deref() == Some(b"large")));
+        assert_eq!(with.map(|attempt| attempt.sends.len()), Some(1));
+        assert_eq!(work.fates.runs.load(Relaxed), 5 + log.aborts);
+    });
+}
+
+#[test]
+fn every_second_of_three_hundred_refused_costs_one_abort() {
+    paused(async {
+        let values = (0..300).map(|i| (0, if i % 2 == 0 { "large" } else { "good" }));
+        let kafka = Kafka::with(values);
+        kafka.0.lock().unwrap().rejects = Some("large");
+        let time = Duration::from_secs(2);
+        let work = Work::of(kafka.clone(), skipping(), Tracking::Reliable, time).await;
+        assert_eq!((kafka.committed(0), kafka.sent("enriched").len()), (300, 150));
+        assert_eq!(
+            (kafka.sent("dead").len(), kafka.0.lock().unwrap().aborts),
+            (150, 1)
+        );
+        assert_eq!(work.fates.runs.load(Relaxed), 300, "none transformed twice");
+    });
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_waited_for_and_condemns_nobody() {
+    paused(async {
+        for settings in [settings(), skipping()] {
+            let kafka = Kafka::with([(0, "a"), (1, "b")]);
+            kafka.0.lock().unwrap().refuses = Some("enriched");
+            let time = Duration::from_secs(60);
+            let work = Work::of(kafka.clone(), settings, Tracking::Reliable, time).await;
+            assert_eq!((kafka.committed(0), kafka.committed(1)), (0, 0));
+            let [stall] = &work.seen.stalls()[..] else {
+                panic!("one reason")
+            };
+            assert_eq!((stall.why, &stall.partition), (Why::Destination, &None));
+            assert!(stall.text.contains("no such topic"), "{}", stall.text);
+            let aborts = kafka.0.lock().unwrap().aborts;
+            assert!(
+                (5..40).contains(&aborts),
+                "{aborts}: it waits longer before each try"
+            );
+
+            kafka.0.lock().unwrap().refuses = None;
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            assert_eq!((kafka.committed(0), kafka.committed(1)), (1, 1));
+            assert!(work.seen.stalls().is_empty());
+            assert!(work.entries(Outcome::Failed).await.is_empty());
+            assert_eq!(work.fates.runs.load(Relaxed), 2);
+        }
+    });
+}
+
+#[test]
+fn a_declared_topic_that_is_missing_is_the_destinations_fault() {
+    paused(async {
+        let settings = Settings {
+            declared: ["missing".into()].into(),
+            ..skipping()
+        };
+        let kafka = Kafka::with([(0, "a"), (0, "elsewhere")]);
+        kafka.0.lock().unwrap().refuses = Some("missing");
+        let time = Duration::from_secs(5);
+        let work = Work::of(kafka.clone(), settings, Tracking::Reliable, time).await;
+        assert!(work.entries(Outcome::Failed).await.is_empty());
+        assert_eq!(work.seen.stalls()[0].why, Why::Destination);
+    });
+}
+
+#[test]
+fn what_is_not_acknowledged_in_time_is_sent_in_smaller_attempts() {
+    paused(async {
+        let kafka = Kafka::with((0..400).map(|i| (i % 2, "a")));
+        kafka.0.lock().unwrap().slow = Some(30);
+        let time = Duration::from_secs(30);
+        let work = Work::of(kafka.clone(), settings(), Tracking::Reliable, time).await;
+        assert_eq!((kafka.committed(0), kafka.committed(1)), (200, 200));
+        assert!(
+            kafka.0.lock().unwrap().aborts > 3,
+            "400, 200, 100 and 50 are too many"
+        );
+        assert_eq!(work.fates.runs.load(Relaxed), 400, "none transformed twice");
+        assert!(work.seen.stalls().is_empty());
+    });
+}
+
+#[test]
+fn an_attempt_counts_its_outputs_and_takes_of_each_partition_in_turn() {
+    paused(async {
+        let settings = Settings {
+            batch_records: 8,
+            ..settings()
+        };
+        let kafka = Kafka::with((0..8).map(|i| (i % 2, "twice")));
+        let time = Duration::from_secs(5);
+        Work::of(kafka.clone(), settings, Tracking::Reliable, time).await;
+        let log = kafka.0.lock().unwrap();
+        let attempts = log.attempts.iter().filter(|a| !a.sends.is_empty());
+        let sizes: Vec<_> = attempts.map(|a| (a.sends.len(), a.advance.len())).collect();
+        assert_eq!(sizes, [(8, 2), (8, 2)], "outputs and partitions of each attempt");
+    });
+}
+
 #[test]
 fn outbox_keeps_an_entry_of_every_record_and_its_success() {
     paused(async {
@@ -923,7 +1265,7 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
         let work = Work::on(kafka, settings(), told, on, Duration::from_secs(20)).await;
         assert_eq!(work.kafka.sent("enriched").len(), 0, "no answer is not a no");
         store.then(Act::Answer);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_secs(8)).await;
         assert_eq!(work.kafka.committed(0), 1);
         store.then(Act::Fail(Unavailable));
         work.kafka.append(0, "b");
@@ -934,5 +1276,178 @@ fn also_under_degrade_a_partition_waits_until_the_store_has_said_what_succeeded_
             "nothing that lies behind has succeeded"
         );
         assert!(work.kafka.note(0).gaps.contains(1));
+    });
+}
+
+/// A partition with a record that fails and good ones behind it, and one of good ones.
+async fn with_letters(
+    most: Option<u8>,
+    refuses: Option<&'static str>,
+    settings: Settings,
+    tracking: Tracking,
+) -> Work {
+    let kafka = Kafka::with([(0, "a"), (0, "bad"), (0, "b"), (1, "c"), (1, "d")]);
+    kafka.0.lock().unwrap().letters = most;
+    kafka.0.lock().unwrap().refuses = refuses;
+    Work::of(kafka, settings, tracking, Duration::from_secs(20)).await
+}
+
+/// How many dead letters were committed.
+fn letters(work: &Work) -> usize {
+    let log = work.kafka.0.lock().unwrap();
+    let sends = log.attempts.iter().flat_map(|a| &a.sends);
+    sends.filter(|s| &*s.topic == "dead").count()
+}
+
+#[test]
+fn a_dead_letter_that_is_refused_is_sent_shorter_and_then_left_to_the_stores_entry() {
+    paused(async {
+        for (most, expected, omitted) in [(1, 1, 0), (0, 0, 1)] {
+            let work = with_letters(Some(most), None, skipping(), Tracking::Reliable).await;
+            assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (3, 2));
+            assert_eq!(letters(&work), expected);
+            assert_eq!(work.entries(Outcome::Failed).await.len(), 1);
+            assert!(work.kafka.note(0).gaps.is_empty(), "the store can tell");
+            let counts = *work.seen.counts.lock().unwrap();
+            assert_eq!(
+                (counts.failed, counts.dead_letters, counts.letters_omitted),
+                (1, expected as u64, omitted)
+            );
+            assert!(work.seen.stalls().is_empty());
+        }
+    });
+}
+
+#[test]
+fn without_a_store_a_refused_dead_letter_stops_its_partition_alone_and_says_how_to_go_on() {
+    paused(async {
+        let work = with_letters(Some(0), None, skipping(), Tracking::None).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        let [stall] = &work.seen.stalls()[..] else {
+            panic!("one reason: {:?}", work.seen.stalls());
+        };
+        assert_eq!(
+            (stall.why, &stall.partition),
+            (Why::DeadLetter, &Some(Partition::new("orders", 0)))
+        );
+        assert!(stall.text.contains("skip: [orders:0:1]"), "{}", stall.text);
+        let aborts = work.kafka.0.lock().unwrap().aborts;
+        assert!(aborts < 30, "{aborts} in 20 s");
+
+        // The topic takes them again: it goes on by itself.
+        work.kafka.0.lock().unwrap().letters = None;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((work.kafka.committed(0), letters(&work)), (3, 1));
+        assert!(work.seen.stalls().is_empty());
+
+        let named = Settings {
+            skip: [Partition::new("orders", 0).at(1)].into(),
+            ..skipping()
+        };
+        let work = with_letters(Some(0), None, named, Tracking::None).await;
+        assert_eq!(work.kafka.committed(0), 3, "named to be skipped");
+    });
+}
+
+#[test]
+fn a_dead_letter_topic_that_is_gone_holds_only_those_that_need_it_until_it_is_back() {
+    paused(async {
+        let work = with_letters(None, Some("dead"), skipping(), Tracking::Reliable).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        assert_eq!(work.seen.stalls()[0].why, Why::DeadLetter);
+        let aborts = work.kafka.0.lock().unwrap().aborts;
+        assert!(aborts < 10, "{aborts} in 20 s");
+        work.kafka.0.lock().unwrap().refuses = None;
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((work.kafka.committed(0), letters(&work)), (3, 1));
+        assert!(work.seen.stalls().is_empty());
+    });
+}
+
+#[test]
+fn a_gap_that_closes_leaves_the_row_also_when_nothing_more_is_committed() {
+    paused(async {
+        let records = [(0, "a"), (0, "bad"), (0, "z")];
+        // What `lightweight` passes is a gap until the store has it, which is after the commit.
+        let work = Work::of(
+            Kafka::with(records),
+            skipping(),
+            Tracking::Lightweight,
+            Duration::from_secs(2),
+        )
+        .await;
+        assert_eq!(work.entries(Outcome::Failed).await.len(), 1);
+        assert!(
+            work.kafka.note(0).gaps.contains(1),
+            "the last commit could not know better"
+        );
+        let row = work.tracker.progress().await.unwrap().remove(0);
+        assert_eq!((row.committed, row.gaps.is_empty()), (3, true), "{row:?}");
+    });
+}
+
+/// Another store was told of offset 1. Only this store's row can say so: the note speaks of what the owners' stores lack.
+#[test]
+fn what_a_recovery_finds_missed_stays_in_the_row_from_term_to_term_and_in_no_note() {
+    paused(async {
+        let (kafka, tracker) = (
+            Kafka::with([(0, "a"), (0, "b"), (0, "c")]),
+            MemoryTracker::default(),
+        );
+        let partition = Partition::new("orders", 0);
+        let note = Note {
+            attempt: tracker_api::AttemptId(uuid::Uuid::from_u128(9)),
+            passed: false,
+            era: 1,
+            term: 3,
+            unconfirmed: vec![],
+            gaps: tracker_api::Gaps::default(),
+            began: 0,
+            store: 7,
+            since: 1,
+            partitions: None,
+            topic: None,
+            told: 0,
+        };
+        let ours = tracker_api::Progress {
+            partition: partition.clone(),
+            era: 1,
+            term: 2,
+            attempt: tracker_api::AttemptId::default(),
+            floor: 0,
+            received: 1,
+            committed: 1,
+            gaps: tracker_api::Gaps::default(),
+            missed: tracker_api::Gaps::default(),
+            failed: 0,
+            succeeded: 1,
+            at: Timestamp(0),
+        };
+        tracker.record(&[], &[ours]).await.unwrap();
+        kafka
+            .0
+            .lock()
+            .unwrap()
+            .committed
+            .insert(partition.clone(), (2, note.to_string()));
+        for term in 4..=5 {
+            let time = Duration::from_secs(2);
+            let store = Arc::new(tracker.clone());
+            let work = Work::on(
+                kafka.clone(),
+                skipping(),
+                (Tracking::Reliable, OnStoreFailure::Block),
+                (tracker.clone(), store),
+                time,
+            )
+            .await;
+            let row = tracker.progress().await.unwrap().remove(0);
+            let missed: tracker_api::Gaps = std::iter::once(1..2).collect();
+            assert_eq!((row.term, row.committed), (term, 3), "{row:?}");
+            assert_eq!((&row.gaps, &row.missed), (&missed, &missed), "{row:?}");
+            assert!(kafka.note(0).gaps.is_empty());
+            work.stop.cancel();
+            tokio::time::sleep(time).await;
+        }
     });
 }

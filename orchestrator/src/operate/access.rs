@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, time};
 use tokio_util::task::AbortOnDropHandle;
-use tracker_api::{Entry, Progress, RecordId};
+use tracker_api::{CorruptRow, Entry, Progress, RecordId};
 
 use super::{
     ask::{Ask, Listing, Many, Purge, Resolve, Settled, Verb},
@@ -22,6 +22,7 @@ use super::{
     many::{About, Exported, Grouped},
     operations::{Operations, Reconciled},
     shown::{Position, Shown},
+    standing::Standing,
 };
 use crate::http::SOCKET;
 
@@ -138,10 +139,27 @@ impl Access {
         }
     }
 
+    /// An older service does not know; then there is nothing to say.
+    pub(super) async fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        let rows = match self {
+            Self::Service(client) => client.corrupt_rows().await,
+            Self::Store(operations, _) => operations.corrupt_rows(),
+        };
+        rows.unwrap_or_default()
+    }
+
     pub(super) async fn progress(&self) -> Result<Vec<Position>> {
         match self {
             Self::Service(client) => client.get("/v1/progress").await,
             Self::Store(operations, _) => operations.progress().await,
+        }
+    }
+
+    /// What the running service says of its lanes; nothing where none runs.
+    pub(super) async fn standing(&self) -> Result<Standing> {
+        match self {
+            Self::Service(client) => client.get("/v1/stalls").await,
+            Self::Store(..) => Ok(Standing::default()),
         }
     }
 
@@ -190,6 +208,10 @@ impl Client {
 
     async fn list(&self, ask: &Ask) -> Result<Listing> {
         self.get(&format!("/v1/failures?{}", asked(ask)?)).await
+    }
+
+    pub(super) async fn corrupt_rows(&self) -> Result<Vec<CorruptRow>> {
+        self.get("/v1/tracker/corrupt").await
     }
 
     /// Entries as they are held, in order of record, behind `after`; and whether there are more.

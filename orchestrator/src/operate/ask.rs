@@ -170,7 +170,7 @@ pub struct Settled {
 }
 
 /// What to delete: entries of one kind that were written before a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Purge {
     /// The kind.
@@ -179,6 +179,9 @@ pub struct Purge {
     pub before: i64,
     /// Only count them.
     pub dry_run: bool,
+    /// Who deletes, and why: for the log. Said with the first of the calls that one decision takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Resolve>,
 }
 
 impl Ask {

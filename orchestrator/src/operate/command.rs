@@ -263,8 +263,13 @@ impl FailuresCommand {
                 Err(error) => Err(error),
             },
             Self::Groups(groups) => match access.groups(&groups.filter.ask(Seen::Unresolved)).await {
-                Ok(found) if found.is_empty() => Err(Error::new(Kind::NotFound, "no record matches")),
-                Ok(found) => print_all(out, groups.output, &found, |_| table::groups(&found)),
+                Ok(found) => {
+                    left_out(access, err).await;
+                    match found.is_empty() {
+                        true => Err(Error::new(Kind::NotFound, "no record matches")),
+                        false => print_all(out, groups.output, &found, |_| table::groups(&found)),
+                    }
+                }
                 Err(error) => Err(error),
             },
             Self::Discard(mass) => return mass::run(&mass, Verb::Discard, access, out, err).await,
@@ -279,6 +284,11 @@ pub fn report(error: &Error, err: &mut impl Write) -> i32 {
     // Nobody is left to be told if this fails.
     let _ = writeln!(err, "error: {}", table::escape(&error.message));
     error.exit_code()
+}
+
+/// Says which rows of the store were left out, as they cannot be read: without it, a listing would seem to be whole.
+pub(super) async fn left_out(access: &Access, err: &mut impl Write) {
+    let _ = write!(err, "{}", table::left_out(&access.corrupt_rows().await));
 }
 
 impl List {
@@ -305,6 +315,7 @@ impl List {
             Format::Table if all.failures.is_empty() => {}
             Format::Table => print(out, Format::Table, &all, |now| table::listing(&all, now))?,
         }
+        left_out(access, err).await;
         if all.failures.is_empty() {
             return Err(Error::new(Kind::NotFound, "no record matches"));
         }

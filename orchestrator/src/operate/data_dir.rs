@@ -2,7 +2,7 @@ use std::{
     fmt,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -11,7 +11,10 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
-use super::error::{Error, Kind, Result};
+use super::{
+    error::{Error, Kind, Result},
+    private,
+};
 
 const LOCK: &str = "lock";
 const INSTANCE: &str = "instance";
@@ -93,7 +96,7 @@ impl DataDir {
 
     /// Who holds `path` now, if anybody.
     pub fn holder(path: &Path) -> Option<Holder> {
-        let lock = File::open(path.join(LOCK)).ok()?;
+        let lock = private::open(&path.join(LOCK), OpenOptions::new().read(true)).ok()?;
         if flock(&lock, FlockOperation::NonBlockingLockShared).is_ok() {
             return None;
         }
@@ -117,26 +120,27 @@ impl DataDir {
         }
         let file = self.path.join(MARK);
         let fresh = Uuid::new_v4().as_fields().0 | 1;
-        remember(&file, &format!("{fresh:08x}")).map_err(|error| broken(&file, &error))?;
+        private::replace(&file, format!("{fresh:08x}\n").as_bytes())
+            .map_err(|error| broken(&file, &error))?;
         Ok(fresh)
     }
 
     /// The mark of the store in `path`, if it has one.
     pub(crate) fn marked(path: &Path) -> Option<u32> {
-        let text = fs::read_to_string(path.join(MARK)).ok()?;
+        let text = private::read(&path.join(MARK)).ok()?;
         u32::from_str_radix(text.trim(), 16).ok()
     }
 
     /// Whether the transactional ids of a release before, of which `first` is the first, were ended by a start of ours.
     pub(crate) fn has_ended(&self, first: &str) -> bool {
-        let known = fs::read_to_string(self.path.join(ENDED));
+        let known = private::read(&self.path.join(ENDED));
         known.is_ok_and(|known| known.strip_suffix('\n') == Some(first))
     }
 
     /// Remembers that they were.
     pub(crate) fn ended(&self, first: &str) -> Result<()> {
         let file = self.path.join(ENDED);
-        remember(&file, first).map_err(|error| broken(&file, &error))
+        private::replace(&file, format!("{first}\n").as_bytes()).map_err(|error| broken(&file, &error))
     }
 
     /// Whether the instance's name was configured, which makes group membership static.
@@ -162,14 +166,9 @@ fn make(path: &Path) -> Result<()> {
 /// A command that only looks takes the lock for an instant, so one refusal is not yet an answer.
 fn take(path: &Path) -> Result<File> {
     let file = path.join(LOCK);
-    let lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&file)
-        .map_err(|error| broken(&file, &error))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let lock = private::open(&file, &mut options).map_err(|error| broken(&file, &error))?;
     for _ in 0..10 {
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(lock),
@@ -212,33 +211,16 @@ fn signature(lock: File) -> Holder {
 
 fn remembered(path: &Path) -> Result<String> {
     let file = path.join(INSTANCE);
-    match fs::read_to_string(&file) {
+    match private::read(&file) {
         Ok(text) => named(text.trim(), &file.display().to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let mut name = Uuid::new_v4().simple().to_string();
             name.truncate(12);
-            remember(&file, &name).map_err(|error| broken(&file, &error))?;
+            // Whole or not at all: a torn name would be another identity after the next start.
+            private::replace(&file, format!("{name}\n").as_bytes()).map_err(|error| broken(&file, &error))?;
             Ok(name)
         }
         Err(error) => Err(broken(&file, &error)),
-    }
-}
-
-/// Whole or not at all: a torn name would be another identity after the next start.
-fn remember(file: &Path, name: &str) -> io::Result<()> {
-    let fresh = file.with_extension("new");
-    let mut new = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)?;
-    writeln!(new, "{name}")?;
-    new.sync_all()?;
-    fs::rename(&fresh, file)?;
-    match file.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
     }
 }
 
@@ -315,6 +297,22 @@ mod tests {
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join(LOCK)), 0o600);
         assert_eq!(mode(&path.join(INSTANCE)), 0o600);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "mine").unwrap();
+        for name in [LOCK, INSTANCE] {
+            let path = dir.path().join(format!("data-{name}"));
+            fs::create_dir(&path).unwrap();
+            std::os::unix::fs::symlink(&victim, path.join(name)).unwrap();
+            let error = DataDir::hold(&path, None).unwrap_err();
+            assert_eq!(error.kind, Kind::Config, "{name}");
+            assert!(error.message.contains("symbolic link"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
     }
 
     #[test]

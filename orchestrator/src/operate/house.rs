@@ -4,6 +4,7 @@
 //! service writes to either side.
 
 mod sides;
+mod sum;
 
 use std::{fs, io, path::Path};
 
@@ -11,10 +12,14 @@ use serde::{Deserialize, Serialize};
 use tracker_api::{Progress, RecordId};
 
 pub(crate) use self::sides::Side;
-use self::sides::{PAGE, Reading, Writing, failed};
+use self::{
+    sides::{PAGE, Reading, Writing, failed},
+    sum::Sum,
+};
 use super::{
     error::{Error, Kind, Result},
-    lines::{Line, ProgressLine, Sum},
+    lines::{Line, ProgressLine},
+    private,
 };
 use crate::recorder::import;
 
@@ -41,6 +46,8 @@ pub struct Moved {
     pub stripped: Vec<String>,
     /// Records that the target refused.
     pub refused: Vec<String>,
+    /// Rows that the source could not read, so that they stayed behind.
+    pub corrupt: Vec<String>,
     /// Whether an earlier move was gone on with.
     pub resumed: bool,
 }
@@ -133,6 +140,7 @@ pub(crate) async fn copy(
     moved.progress = reading.rows.len() as u64;
     // Gone already when there never was one.
     let _ = fs::remove_file(at);
+    moved.corrupt = from.corrupt_rows().await;
     Ok(moved)
 }
 
@@ -151,20 +159,17 @@ async fn write(from: &Side, path: &Path, mut told: impl FnMut(u64, Option<f64>))
         moved.progress += 1;
     }
     writing.finish()?;
+    moved.corrupt = from.corrupt_rows().await;
     Ok(moved)
 }
 
 /// What cannot be read is none: then the move begins at the start, which is only slower.
 fn read_checkpoint(at: &Path) -> Option<Checkpoint> {
-    serde_json::from_str(&fs::read_to_string(at).ok()?).ok()
+    serde_json::from_str(&private::read(at).ok()?).ok()
 }
 
 fn write_checkpoint(at: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let draft = at.with_extension("part");
-    let write = || -> io::Result<()> {
-        fs::write(&draft, serde_json::to_vec(checkpoint)?)?;
-        fs::rename(&draft, at)
-    };
+    let write = || -> io::Result<()> { private::replace(at, &serde_json::to_vec(checkpoint)?) };
     write().map_err(|e| {
         failed(format!(
             "cannot keep how far the copy has come in {}: {e}",
@@ -232,6 +237,12 @@ pub(crate) async fn compare(
     rows.sort();
     rows.dedup();
     rows.into_iter().for_each(|row| found.differ(row));
+    // What a side left out was not compared.
+    for side in [left, right] {
+        for row in side.corrupt_rows().await {
+            found.differ(format!("{row} (cannot be read)"));
+        }
+    }
     found.left = (left_sum.entries, left_sum.progress);
     found.right = (right_sum.entries, right_sum.progress);
     found.left_sha256 = left_sum.sha256();

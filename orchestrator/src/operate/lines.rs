@@ -13,10 +13,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use sha2::{Digest, Sha256};
 use tracker_api::{
-    AttemptId, Captured, Claim, Decision, Entry, Failure, Header, Outcome, Partition, Progress, Resolution,
-    Timestamp, Version,
+    AttemptId, Captured, Claim, Decision, Entry, Failure, Gaps, Header, Outcome, Partition, Progress,
+    Resolution, Timestamp, Version,
 };
 
 /// The format of the lines.
@@ -162,10 +161,17 @@ pub struct ProgressLine {
     topic: String,
     partition: i32,
     era: u64,
+    // Lines from before rows named their writer lack these: such a row is of the least writer.
+    #[serde(default)]
+    term: u64,
+    #[serde(default)]
+    attempt: AttemptId,
     floor: i64,
     received: i64,
     committed: i64,
     gaps: Vec<(i64, i64)>,
+    #[serde(default)]
+    missed: Vec<(i64, i64)>,
     failed: u64,
     succeeded: u64,
     at: i64,
@@ -311,14 +317,18 @@ impl From<EntryLine> for Entry {
 
 impl From<&Progress> for ProgressLine {
     fn from(row: &Progress) -> Self {
+        let ranges = |gaps: &Gaps| gaps.iter().map(|gap| (gap.start, gap.end)).collect();
         Self {
             topic: row.partition.topic.to_string(),
             partition: row.partition.number,
             era: row.era,
+            term: row.term,
+            attempt: row.attempt,
             floor: row.floor,
             received: row.received,
             committed: row.committed,
-            gaps: row.gaps.iter().map(|gap| (gap.start, gap.end)).collect(),
+            gaps: ranges(&row.gaps),
+            missed: ranges(&row.missed),
             failed: row.failed,
             succeeded: row.succeeded,
             at: row.at.0,
@@ -328,17 +338,20 @@ impl From<&Progress> for ProgressLine {
 
 impl From<ProgressLine> for Progress {
     fn from(line: ProgressLine) -> Self {
+        let gaps = |ranges: Vec<(i64, i64)>| {
+            let ranges = ranges.into_iter();
+            ranges.map(|(start, end)| Range { start, end }).collect::<Gaps>()
+        };
         Self {
             partition: Partition::new(line.topic, line.partition),
             era: line.era,
+            term: line.term,
+            attempt: line.attempt,
             floor: line.floor,
             received: line.received,
             committed: line.committed,
-            gaps: line
-                .gaps
-                .into_iter()
-                .map(|(start, end)| Range { start, end })
-                .collect(),
+            gaps: gaps(line.gaps),
+            missed: gaps(line.missed),
             failed: line.failed,
             succeeded: line.succeeded,
             at: Timestamp(line.at),
@@ -359,38 +372,6 @@ impl Line {
     /// None that is known: every field can be written.
     pub fn text(&self) -> serde_json::Result<String> {
         serde_json::to_string(self).map(|text| text + "\n")
-    }
-}
-
-/// Counts and hashes what goes by.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Sum {
-    pub(super) entries: u64,
-    pub(super) progress: u64,
-    hash: Sha256,
-}
-
-impl Sum {
-    pub(super) fn entry(&mut self, text: &str) {
-        self.entries += 1;
-        self.hash.update(text);
-    }
-
-    pub(super) fn progress(&mut self, text: &str) {
-        self.progress += 1;
-        self.hash.update(text);
-    }
-
-    pub(super) fn sha256(&self) -> String {
-        hex(&self.hash.clone().finalize())
-    }
-
-    pub(super) fn end(&self) -> Line {
-        Line::End {
-            entries: self.entries,
-            progress: self.progress,
-            sha256: self.sha256(),
-        }
     }
 }
 
@@ -450,5 +431,38 @@ mod tests {
             };
             assert_eq!(Entry::from(*line), entry);
         }
+    }
+
+    #[test]
+    fn a_line_of_progress_comes_back_and_one_from_before_rows_named_their_writer_is_read() {
+        let row = Progress {
+            partition: Partition::new("orders", 3),
+            era: 1,
+            term: 2,
+            attempt: AttemptId(uuid::Uuid::from_u128(7)),
+            floor: 0,
+            received: 9,
+            committed: 8,
+            gaps: std::iter::once(3..5).collect(),
+            missed: std::iter::once(3..4).collect(),
+            failed: 1,
+            succeeded: 7,
+            at: Timestamp(5),
+        };
+        let text = serde_json::to_string(&Line::Progress((&row).into())).unwrap();
+        let read = |text: &str| match serde_json::from_str(text).unwrap() {
+            Line::Progress(line) => Progress::from(line),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read(&text), row);
+        let old = "{\"kind\":\"progress\",\"topic\":\"orders\",\"partition\":3,\"era\":1,\"floor\":0,\"received\":9,\"committed\":8,\
+                   \"gaps\":[[3,5]],\"failed\":1,\"succeeded\":7,\"at\":5}";
+        let nobodys = Progress {
+            term: 0,
+            attempt: AttemptId::default(),
+            missed: Gaps::default(),
+            ..row
+        };
+        assert_eq!(read(old), nobodys);
     }
 }

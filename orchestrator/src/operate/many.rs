@@ -3,7 +3,8 @@
 use jiff::Timestamp as Time;
 use serde::{Deserialize, Serialize};
 use tracker_api::{
-    Change, Cursor, Decision, Entry, Group, Purgeable, Query, RecordId, Resolution, Risk, Status, Timestamp,
+    Change, CorruptRow, Cursor, Decision, Entry, Group, Purgeable, Query, RecordId, Resolution, Risk, Status,
+    Timestamp,
 };
 
 use super::{
@@ -65,6 +66,9 @@ pub struct About {
     pub answers: std::result::Result<(), String>,
     /// What it cannot promise.
     pub risks: Vec<Risk>,
+    /// Rows that it was found unable to read; they are left out of every answer. An older service does not say.
+    #[serde(default)]
+    pub corrupt_rows: Vec<CorruptRow>,
     /// Partitions that it knows of.
     pub partitions: usize,
     /// Records passed as failures, at least.
@@ -163,6 +167,11 @@ impl Operations {
     /// Those of the tracker.
     pub async fn purge(&self, purge: &Purge) -> Result<u64> {
         let (tracker, before) = (self.tracker()?, Timestamp(purge.before));
+        if let Some(by) = purge.by.as_ref().filter(|_| !purge.dry_run) {
+            let (actor, reason) = by.said()?;
+            // Before the effect, so that nothing is deleted without a trace of who did it.
+            tracing::info!(decision = "purge", what = ?purge.what, before = %time(before), actor = %table::escape(&actor), reason = %table::escape(&reason), "operator's decision");
+        }
         if !purge.dry_run {
             return Ok(tracker.purge(purge.what, before, SLICE).await?);
         }
@@ -237,6 +246,15 @@ impl Operations {
             .collect())
     }
 
+    /// The rows of the store that could not be read since it was opened, and so are left out of every answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Kind::NoTracker`] if there is none.
+    pub fn corrupt_rows(&self) -> Result<Vec<CorruptRow>> {
+        Ok(self.tracker()?.corrupt_rows())
+    }
+
     /// What is known of the store.
     ///
     /// # Errors
@@ -244,15 +262,17 @@ impl Operations {
     /// [`Kind::NoTracker`] if there is none. That it does not answer is part of the answer.
     pub async fn about(&self) -> Result<About> {
         let tracker = self.tracker()?;
-        let rows = match tracker.ping().await {
-            Ok(()) => tracker.progress().await,
-            Err(error) => Err(error),
+        let asked = async {
+            tracker.ping().await?;
+            Ok::<_, tracker_api::Error>((tracker.progress().await?, tracker.risks().await?))
         };
-        let answers = rows.as_ref().map(|_| ()).map_err(ToString::to_string);
-        let rows = rows.unwrap_or_default();
+        let asked = asked.await;
+        let answers = asked.as_ref().map(|_| ()).map_err(ToString::to_string);
+        let (rows, risks) = asked.unwrap_or_default();
         Ok(About {
             answers,
-            risks: tracker.risks(),
+            risks,
+            corrupt_rows: tracker.corrupt_rows(),
             partitions: rows.len(),
             failed: rows.iter().map(|row| row.failed).sum(),
             succeeded: rows.iter().map(|row| row.succeeded).sum(),

@@ -12,7 +12,9 @@ mod house;
 mod lines;
 mod many;
 mod operations;
+mod private;
 mod shown;
+mod standing;
 mod table;
 
 pub mod command;
@@ -31,6 +33,7 @@ pub use lines::{EntryLine, FORMAT, Hex, Line, ProgressLine};
 pub use many::{About, Exported, Grouped};
 pub use operations::{Operations, Reconcile, Reconciled};
 pub use shown::{Bytes, Payload, Position, Resolved, Shown};
+pub use standing::{Behind, Stalled, Standing};
 pub(crate) use table::columns;
 pub use table::escape;
 

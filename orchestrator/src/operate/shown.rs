@@ -2,6 +2,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tracker_api::{Captured, Decision, Entry, Progress, Status};
 
+use super::standing::Stalled;
+
 /// A record as a person or a program sees it. Its JSON is stable: fields are added, never changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
@@ -108,6 +110,12 @@ pub struct Position {
     pub gaps: Vec<(i64, i64)>,
     /// When this was written.
     pub at: Timestamp,
+    /// Offsets between the committed and the last stable one, as the running service knows them; none where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<i64>,
+    /// Why it does not move, as the running service says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stalls: Vec<Stalled>,
 }
 
 const SHOWN_BYTES: usize = 64 * 1024;
@@ -207,6 +215,8 @@ impl Position {
             succeeded: progress.succeeded,
             gaps: progress.gaps.iter().map(|gap| (gap.start, gap.end)).collect(),
             at: time(progress.at),
+            lag: None,
+            stalls: Vec::new(),
         }
     }
 }

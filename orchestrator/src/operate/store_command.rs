@@ -2,20 +2,22 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use tracker_api::Purgeable;
 
+mod moving;
+
+pub(crate) use moving::{copy, verify};
+
 use super::{
     access::Access,
-    ask,
-    command::{Format, moment, print, print_all, report},
+    ask::{self, Resolve},
+    command::{Format, left_out, moment, print, print_all, report, user},
     error::{Error, Kind, Result},
-    house::{self, Compared, Moved, Side},
     table,
 };
 
@@ -25,7 +27,8 @@ pub enum TrackerCommand {
     /// Settle what a crash left in doubt, by reading Kafka.
     #[command(after_help = "Examples:\n  tracker reconcile\n  tracker reconcile -o json")]
     Reconcile(Plain),
-    /// Show how far each partition has come, as far as the store knows.
+    /// Show how far each partition has come, as far as the store knows; and of a running service, how far it is behind
+    /// and why it does not move.
     #[command(after_help = "Examples:\n  tracker progress\n  tracker progress -o ndjson")]
     Progress(Plain),
     /// Show whether the store answers, what it cannot promise, and how much it was told.
@@ -33,7 +36,7 @@ pub enum TrackerCommand {
     Info(Plain),
     /// Delete what is finished and old, as the service does by itself. Never an open failure.
     #[command(
-        after_help = "Examples:\n  tracker purge --dry-run\n  tracker purge --resolved-before 7d --yes"
+        after_help = "Examples:\n  tracker purge --dry-run\n  tracker purge --resolved-before 7d --yes --reason 'disk is full'"
     )]
     Purge(Purging),
     /// Copy everything from one store into another, or into a file, and compare the two.
@@ -77,6 +80,12 @@ pub struct Purging {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
+    /// Why, for whoever reads the log later: 5 to 500 characters.
+    #[arg(long, default_value = "not said")]
+    pub reason: String,
+    /// Who deletes; the user's name or number if it is not said.
+    #[arg(long, env = "USER")]
+    pub actor: Option<String>,
 }
 
 /// `tracker copy` and `tracker verify`.
@@ -109,13 +118,25 @@ impl TrackerCommand {
                 Ok(done) => print_all(out, plain.output, &done, |_| table::reconciled(&done)),
                 Err(error) => Err(error),
             },
-            Self::Progress(plain) => match access.progress().await {
-                Ok(positions) if positions.is_empty() => {
-                    Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+            Self::Progress(plain) => {
+                let progress = access.progress().await;
+                let mut positions = progress.as_ref().map_or_else(|_| Vec::new(), Clone::clone);
+                // Also when the store does not answer: what does not move may be waiting for it.
+                let standing = access.standing().await.unwrap_or_default();
+                for stall in standing.told(&mut positions) {
+                    let _ = writeln!(err, "{}", table::stalled(&stall));
                 }
-                Ok(positions) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
-                Err(error) => Err(error),
-            },
+                if progress.is_ok() {
+                    left_out(access, err).await;
+                }
+                match progress {
+                    Ok(_) if positions.is_empty() => {
+                        Err(Error::new(Kind::NotFound, "the store knows of no partition yet"))
+                    }
+                    Ok(_) => print_all(out, plain.output, &positions, |_| table::progress(&positions)),
+                    Err(error) => Err(error),
+                }
+            }
             Self::Info(plain) => match access.about().await {
                 Ok(about) => {
                     let away = about.answers.is_err();
@@ -174,7 +195,7 @@ impl Purging {
     ) -> Result<i32> {
         // With --yes there is nothing to show first.
         if self.dry_run || !self.yes {
-            let planned = each(access, wanted, true).await?;
+            let planned = each(access, wanted, None).await?;
             if self.dry_run || planned.iter().all(|(_, count)| *count == 0) {
                 let word = if self.dry_run { "would go" } else { "gone" };
                 told_counts(&planned, word, out);
@@ -185,7 +206,12 @@ impl Purging {
                 return Ok(2);
             }
         }
-        told_counts(&each(access, wanted, false).await?, "gone", out);
+        let by = Resolve {
+            reason: self.reason.clone(),
+            actor: self.actor.clone().unwrap_or_else(user),
+            revision: None,
+        };
+        told_counts(&each(access, wanted, Some(by)).await?, "gone", out);
         Ok(0)
     }
 }
@@ -199,21 +225,23 @@ fn told_counts(counts: &[(&str, u64)], word: &str, out: &mut impl Write) {
     }
 }
 
-async fn each(access: &Access, wanted: &[Wanted], dry_run: bool) -> Result<Vec<(&'static str, u64)>> {
+/// Deletes what may go of each kind, `by` somebody; nobody only counts.
+async fn each(access: &Access, wanted: &[Wanted], by: Option<Resolve>) -> Result<Vec<(&'static str, u64)>> {
     let mut counts = Vec::with_capacity(wanted.len());
     for (what, name, before) in wanted {
         let Some(before) = *before else { continue };
         let purge = ask::Purge {
             what: *what,
             before,
-            dry_run,
+            dry_run: by.is_none(),
+            by: by.clone(),
         };
         counts.push((*name, all(access, purge).await?));
     }
     Ok(counts)
 }
 
-async fn all(access: &Access, purge: ask::Purge) -> Result<u64> {
+async fn all(access: &Access, mut purge: ask::Purge) -> Result<u64> {
     let mut gone = 0;
     loop {
         let more = access.purge(&purge).await?;
@@ -221,6 +249,7 @@ async fn all(access: &Access, purge: ask::Purge) -> Result<u64> {
         if more == 0 || purge.dry_run {
             return Ok(gone);
         }
+        purge.by = None;
     }
 }
 
@@ -241,158 +270,4 @@ fn confirmed(counts: &[(&str, u64)], err: &mut impl Write) -> bool {
     let _ = write!(err, "Type {total} to go on: ").and_then(|()| err.flush());
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).is_ok() && answer.trim() == total.to_string()
-}
-
-/// Shows how far a move has come: a bar on a terminal, else a line every few seconds. On stderr.
-struct Bar {
-    bar: Option<ProgressBar>,
-    told: Instant,
-    what: &'static str,
-}
-
-impl Bar {
-    fn new(what: &'static str) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(1_000);
-            let style = ProgressStyle::with_template(
-                "{msg} [{bar:30}] {percent:>3} %  {elapsed} of about {duration}",
-            );
-            bar.set_style(
-                style
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("=> "),
-            );
-            bar
-        });
-        Self {
-            bar,
-            told: Instant::now(),
-            what,
-        }
-    }
-
-    fn seen(&mut self, entries: u64, share: Option<f64>) {
-        let what = self.what;
-        if let Some(bar) = &self.bar {
-            bar.set_message(format!("{what} {entries} entries"));
-            #[allow(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "it is between 0 and 1000"
-            )]
-            bar.set_position((share.unwrap_or(0.0).clamp(0.0, 1.0) * 1_000.0) as u64);
-        } else if self.told.elapsed() >= Duration::from_secs(5) {
-            self.told = Instant::now();
-            let share = share.map_or_else(String::new, |share| format!(", {:.0} %", share * 100.0));
-            eprintln!("{what} {entries} entries{share}");
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-/// Copies, then compares. Exit code 0 when both sides hold the same afterwards, 4 when not.
-pub(crate) async fn copy(
-    moving: &Moving,
-    (from, to): (&Side, &Side),
-    checkpoint: &std::path::Path,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> i32 {
-    match copied(moving, (from, to), checkpoint, out, err).await {
-        Ok(code) => code,
-        Err(error) => report(&error, err),
-    }
-}
-
-async fn copied(
-    moving: &Moving,
-    (from, to): (&Side, &Side),
-    checkpoint: &std::path::Path,
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> Result<i32> {
-    loop {
-        let mut bar = Bar::new("copied");
-        let moved = house::copy(from, to, checkpoint, |entries, share| bar.seen(entries, share)).await;
-        bar.end();
-        let moved = moved?;
-        told(&moved, err);
-        // What went to standard output, or came from standard input, cannot be read once more.
-        if from.is_stream() || to.is_stream() {
-            let _ = writeln!(
-                err,
-                "copied {} entries and the progress of {} partitions",
-                moved.entries, moved.progress
-            );
-            let whole = moved.refused.is_empty() && moved.stripped.is_empty();
-            return Ok(if whole { 0 } else { 4 });
-        }
-        let found = compare(from, to).await?;
-        if moved.resumed && !found.is_same() {
-            // It may be long ago that it was cut off. The next round begins at the start, so there is no third.
-            let _ = writeln!(
-                err,
-                "What the earlier copy had taken was written to since: once more, from the start."
-            );
-            continue;
-        }
-        shown(moving, &found, out)?;
-        if found.is_same() {
-            return Ok(0);
-        }
-        let _ = writeln!(
-            err,
-            "The two differ: the target held more, or one was written to meanwhile. Once the service has stopped, copy again: what is there already costs little."
-        );
-        return Ok(4);
-    }
-}
-
-fn told(moved: &Moved, err: &mut impl Write) {
-    if moved.resumed {
-        let _ = writeln!(err, "An earlier copy that did not end was gone on with.");
-    }
-    for (what, ids) in [
-        ("taken without its bytes", &moved.stripped),
-        ("refused", &moved.refused),
-    ] {
-        for id in ids {
-            let _ = writeln!(err, "{}: {what}", table::escape(id));
-        }
-    }
-}
-
-/// Compares. Exit code 0 when both sides hold the same, 1 when not.
-pub(crate) async fn verify(
-    moving: &Moving,
-    (from, to): (&Side, &Side),
-    out: &mut impl Write,
-    err: &mut impl Write,
-) -> i32 {
-    let found = match compare(from, to).await {
-        Ok(found) => found,
-        Err(error) => return report(&error, err),
-    };
-    match shown(moving, &found, out) {
-        Ok(()) => i32::from(!found.is_same()),
-        Err(error) => report(&error, err),
-    }
-}
-
-async fn compare(from: &Side, to: &Side) -> Result<Compared> {
-    let mut bar = Bar::new("compared");
-    let found = house::compare(from, to, |entries, share| bar.seen(entries, share)).await;
-    bar.end();
-    found
-}
-
-fn shown(moving: &Moving, found: &Compared, out: &mut impl Write) -> Result<()> {
-    print(out, moving.output, found, |_| {
-        table::compared(found, &moving.from, &moving.to)
-    })
 }

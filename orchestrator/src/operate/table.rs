@@ -1,7 +1,7 @@
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use tracker_api::Status;
+use tracker_api::{CorruptRow, Status};
 
 use super::{
     ask::{Listing, Settled, Verb},
@@ -9,6 +9,7 @@ use super::{
     many::{About, Grouped},
     operations::Reconciled,
     shown::{Bytes, Payload, Position, Shown},
+    standing::Stalled,
 };
 
 /// Text for a terminal or a log: whatever could move the cursor, forge a line or turn the reading direction is spelt
@@ -195,6 +196,8 @@ pub(super) fn progress(of: &[Position]) -> String {
         "FAILED",
         "GAPS",
         "WRITTEN",
+        "LAG",
+        "STANDS",
     ])];
     for position in of {
         rows.push(vec![
@@ -207,9 +210,41 @@ pub(super) fn progress(of: &[Position]) -> String {
             position.failed.to_string(),
             position.gaps.len().to_string(),
             time(position.at),
+            position.lag.map_or("-".into(), |lag| lag.to_string()),
+            stands(position),
         ]);
     }
-    columns(&rows)
+    let mut text = columns(&rows);
+    let mut told: Vec<&Stalled> = Vec::new();
+    for stall in of.iter().flat_map(|position| &position.stalls) {
+        if !told.contains(&stall) {
+            told.push(stall);
+        }
+    }
+    told.into_iter().for_each(|stall| {
+        text.push('\n');
+        text.push_str(&stalled(stall));
+    });
+    text
+}
+
+fn stands(position: &Position) -> String {
+    let whys: Vec<&str> = position.stalls.iter().map(|stall| &*stall.why).collect();
+    if whys.is_empty() {
+        "-".into()
+    } else {
+        whys.join(", ")
+    }
+}
+
+/// `orders:3: unreadable since 2026-11-28T07:20:11Z: …`
+pub(super) fn stalled(stall: &Stalled) -> String {
+    let of = stall
+        .partition
+        .clone()
+        .unwrap_or_else(|| format!("lane {}", stall.lane));
+    let (of, text) = (escape(&of), escape(&stall.text));
+    format!("{of}: {} since {}: {text}", stall.why, time(stall.since))
 }
 
 pub(super) fn reconciled(of: &[Reconciled]) -> String {
@@ -301,6 +336,20 @@ pub(super) fn compared(of: &Compared, left: &str, right: &str) -> String {
     text
 }
 
+/// One line, or nothing where every row can be read.
+pub(super) fn left_out(rows: &[CorruptRow]) -> String {
+    if rows.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = rows.iter().take(5).map(|row| escape(&row.row)).collect();
+    let more = if rows.len() > names.len() { ", …" } else { "" };
+    format!(
+        "{} rows of the store cannot be read and are left out: {}{more} (`tracker info` says why)\n",
+        rows.len(),
+        names.join(", ")
+    )
+}
+
 pub(super) fn about(of: &About, store: &str) -> String {
     let answers = match &of.answers {
         Ok(()) => "yes".to_owned(),
@@ -317,6 +366,12 @@ pub(super) fn about(of: &About, store: &str) -> String {
         rows.push(row([
             "risk",
             &format!("{}: {}", escape(&risk.name), escape(&risk.what)),
+        ]));
+    }
+    for corrupt in &of.corrupt_rows {
+        rows.push(row([
+            "cannot be read",
+            &format!("{}: {}", escape(&corrupt.row), escape(&corrupt.why)),
         ]));
     }
     columns(&rows)

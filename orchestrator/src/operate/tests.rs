@@ -51,10 +51,13 @@ fn progress(topic: &str, era: u64, floor: i64) -> Progress {
     Progress {
         partition: Partition::new(topic, 0),
         era,
+        term: 2,
+        attempt: AttemptId(uuid::Uuid::from_u128(3)),
         floor,
         received: 10,
         committed: 8,
         gaps: std::iter::once(3..5).collect(),
+        missed: std::iter::once(4..5).collect(),
         failed: 2,
         succeeded: 6,
         at: Timestamp(1_700_000_000_000),
@@ -201,8 +204,12 @@ impl FailureTracker for Lossy {
     async fn ping(&self) -> tracker_api::Result<()> {
         self.inner.ping().await
     }
-    fn risks(&self) -> Vec<tracker_api::Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<tracker_api::CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> tracker_api::Result<Vec<tracker_api::Risk>> {
+        self.inner.risks().await
     }
 }
 

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, ops::Deref};
 use bytes::Bytes;
 use tracker_api::{Entry, FailureTracker, Partition, Query, RecordId, Result, Status};
 
+use super::{Recorder, store};
 use crate::{
     mutant::{self, Mutant},
     transform::SourceRecord,
@@ -30,9 +31,46 @@ pub(crate) struct Again {
     pub(crate) others: Vec<RecordId>,
 }
 
+impl Recorder {
+    /// Whether what has succeeded already is not produced again.
+    pub(crate) fn skips_succeeded(&self) -> bool {
+        self.is_outbox() && self.settings.skip_succeeded
+    }
+
+    /// What the store says of records that may have been read before, those of one partition in the order of their
+    /// offsets. `Err`: it does not answer.
+    pub(crate) async fn succeeded<R>(self, records: Vec<R>) -> Result<Again>
+    where
+        R: Deref<Target = SourceRecord> + Send + Sync + 'static,
+    {
+        let Some(store) = self.store.clone() else {
+            return Ok(Again::default());
+        };
+        let asked = self.runtime.spawn(async move { ask(&*store, &records).await });
+        let again = asked.await.map_err(store::gone)?.inspect_err(|error| {
+            if let Some(left_out) = self.said("unanswered") {
+                tracing::warn!(%error, left_out, "the store does not say what has succeeded already: its partitions wait (outbox.skip-succeeded)");
+            }
+        })?;
+        if let Some(first) = again.done.first()
+            && let Some(left_out) = self.said("succeeded")
+        {
+            let records = again.done.len();
+            tracing::info!(records, %first, left_out, "read again and not produced again, as their success is known (outbox.skip-succeeded)");
+        }
+        if let Some(first) = again.others.first()
+            && let Some(left_out) = self.said("others")
+        {
+            let records = again.others.len();
+            tracing::warn!(records, %first, left_out, "the store knows a success of other records at these places, as if the topic had been made again: they are produced");
+        }
+        Ok(again)
+    }
+}
+
 /// Asks about records, those of one partition in the order of their offsets: one `get` for up to 2 000 of them, and one
 /// `list` of a single entry for each partition of which nothing has succeeded.
-pub(super) async fn ask(
+async fn ask(
     store: &dyn FailureTracker,
     records: &[impl Deref<Target = SourceRecord> + Sync],
 ) -> Result<Again> {

@@ -31,7 +31,7 @@ pub(super) async fn run(
     while due.recv().await.is_some() {
         while let Some(mut taken) = queue.take() {
             let mut wait = FIRST_WAIT;
-            while let Err(error) = write(&store, &mut taken, &mut named).await {
+            while let Err(error) = write(&store, &mut taken, &feedback, &mut named).await {
                 if let Some(left_out) = said.due(()) {
                     let (entries, rows) = (taken.entries.len(), taken.progress.len());
                     tracing::warn!(%error, entries, rows, left_out, "the store does not take what commits made true; it is tried again until it does");
@@ -58,7 +58,12 @@ pub(super) async fn run(
 
 /// Writes what is left of `taken`, and takes out what is durable. What the store refuses by itself, or cannot read back,
 /// is put aside by name and stops nothing behind it: an outage is everybody's, such a row is its own.
-async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'static str>) -> Result<()> {
+async fn write(
+    store: &DynTracker,
+    taken: &mut Taken,
+    feedback: &mpsc::UnboundedSender<Feedback>,
+    named: &mut Repeated<&'static str>,
+) -> Result<()> {
     while !taken.entries.is_empty() {
         let size = taken.entries.len().min(store::SLICE);
         let mut odd = Vec::new();
@@ -73,7 +78,9 @@ async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'sta
     }
     match store::write_progress(&**store, &taken.progress).await {
         Err(error) if store::is_about_values(&error) => {}
-        Ok(()) => taken.progress.clear(),
+        Ok(()) => taken.progress.drain(..).for_each(|row| {
+            let _ = feedback.send(Feedback::told(row));
+        }),
         Err(error) => return Err(error),
     }
     for row in &taken.progress {
@@ -83,7 +90,10 @@ async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'sta
                     tracing::error!(partition = %row.partition, %error, left_out, "the store does not take how far this partition has come; it is told again with the next commit");
                 }
             }
-            written => written?,
+            written => {
+                written?;
+                let _ = feedback.send(Feedback::told(row.clone()));
+            }
         }
     }
     taken.progress.clear();
@@ -94,8 +104,8 @@ async fn write(store: &DynTracker, taken: &mut Taken, named: &mut Repeated<&'sta
 mod tests {
     use async_trait::async_trait;
     use tracker_api::{
-        AttemptId, Change, Entry, Error, ErrorKind, Failure, FailureTracker, Gaps, Group, MemoryTracker,
-        Page, Partition, Progress, Purgeable, Query, Risk, Timestamp, Version,
+        AttemptId, Change, CorruptRow, Entry, Error, ErrorKind, Failure, FailureTracker, Gaps, Group,
+        MemoryTracker, Page, Partition, Progress, Purgeable, Query, Risk, Timestamp, Version,
     };
 
     use tracker_api::RecordId;
@@ -144,8 +154,11 @@ mod tests {
         async fn ping(&self) -> Result<()> {
             unreachable!()
         }
-        fn risks(&self) -> Vec<Risk> {
-            Vec::new()
+        fn corrupt_rows(&self) -> Vec<CorruptRow> {
+            unreachable!()
+        }
+        async fn risks(&self) -> Result<Vec<Risk>> {
+            unreachable!()
         }
     }
 
@@ -170,10 +183,13 @@ mod tests {
         Progress {
             partition: partition(number),
             era: 1,
+            term: 1,
+            attempt: AttemptId::default(),
             floor: 0,
             received: 20,
             committed: 20,
             gaps: Gaps::default(),
+            missed: Gaps::default(),
             failed: 20,
             succeeded: 0,
             at: Timestamp(1),
@@ -182,7 +198,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_row_that_cannot_be_read_stops_nothing_behind_it_and_its_offset_becomes_a_gap() {
-        let (store, queue) = (Arc::new(Damaged::default()), Arc::new(Queue::new()));
+        let (store, queue) = (Arc::new(Damaged::default()), Arc::new(Queue::new(1 << 20)));
         let ((due, wakes), (feedback, mut heard)) = (mpsc::channel(1), mpsc::unbounded_channel());
         tokio::spawn(run(store.clone(), wakes, feedback, queue.clone()));
         queue.push(Mark {
@@ -204,6 +220,10 @@ mod tests {
         assert_eq!(held.len(), 19);
         let rows = store.inner.progress().await.unwrap();
         assert_eq!(rows.len(), 1, "the other partition's row is written");
+        let Some(Feedback::Told { partition, .. }) = heard.recv().await else {
+            panic!("its progress is told");
+        };
+        assert_eq!(partition.number, 2, "of the row that was written alone");
         let Some(Feedback::Confirmed { closed, unknown, .. }) = heard.recv().await else {
             panic!("the attempt is confirmed");
         };

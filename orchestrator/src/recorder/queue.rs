@@ -19,7 +19,7 @@ use crate::telemetry::Repeated;
 /// Bytes of entries that may wait in one lane. An outage of the store is bridged for some ten thousand failures without
 /// their bytes; what waits longer is bounded by this and not by the length of the outage, so that 64 lanes take 1 GiB at
 /// most.
-const MOST_BYTES: usize = 16 << 20;
+pub(super) const MOST_BYTES: usize = 16 << 20;
 /// How often it is said that the bound is reached.
 const SAID: Duration = Duration::from_secs(60);
 
@@ -77,14 +77,17 @@ struct Pending {
 /// The queue between a recorder and its marker.
 #[derive(Debug)]
 pub(super) struct Queue {
+    /// Bytes that may wait.
+    most: usize,
     pending: Mutex<Pending>,
     lost: AtomicU64,
     drained: Notify,
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(most: usize) -> Self {
         Self {
+            most,
             pending: Mutex::new(Pending {
                 entries: BTreeMap::new(),
                 progress: BTreeMap::new(),
@@ -105,7 +108,7 @@ impl Queue {
         let mut pending = self.lock();
         let mut dropped = Vec::new();
         for entry in mark.entries {
-            let is_full = pending.bytes + pending.taken >= MOST_BYTES;
+            let is_full = pending.bytes + pending.taken >= self.most;
             match entry.version.outcome {
                 Outcome::Succeeded if is_full => {}
                 Outcome::Failed if is_full && mark.kept != Kept::Store => {
@@ -129,7 +132,7 @@ impl Queue {
         if let (Some((first, _)), Kept::Nowhere) = (dropped.first(), mark.kept) {
             self.lose(dropped.len());
             if let Some(left_out) = pending.said.due(()) {
-                let bytes = MOST_BYTES;
+                let bytes = self.most;
                 tracing::error!(%first, failures = dropped.len(), bytes, left_out, "as many failures wait for the store as may: newer ones are not kept, their offsets stay gaps, orch_tracker_lost_total counts them");
             }
         }
@@ -293,7 +296,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_in_bytes_and_what_is_dropped_is_counted_and_stays_a_gap() {
-        let queue = Queue::new();
+        let queue = Queue::new(MOST_BYTES);
         let many = flood(&queue, Kept::Nowhere);
         let taken = queue.take().unwrap();
         assert!(taken.bytes <= MOST_BYTES + (65 << 10), "{}", taken.bytes);
@@ -310,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_the_marker_is_writing_counts_too() {
-        let queue = Queue::new();
+        let queue = Queue::new(MOST_BYTES);
         flood(&queue, Kept::Nowhere);
         let (first, lost) = (queue.take().unwrap(), queue.lost());
         queue.push(mark(
@@ -328,12 +331,12 @@ mod tests {
 
     #[test]
     fn what_the_store_holds_waits_without_its_bytes_and_what_the_fallback_holds_is_not_lost() {
-        let queue = Queue::new();
+        let queue = Queue::new(MOST_BYTES);
         let many = flood(&queue, Kept::Store);
         let taken = queue.take().unwrap();
         assert_eq!((taken.entries.len(), queue.lost()), (many, 0));
         assert!(taken.entries.iter().all(|entry| entry.captured.is_none()));
-        let queue = Queue::new();
+        let queue = Queue::new(MOST_BYTES);
         for _ in 0..100 {
             flood(&queue, Kept::Fallback);
         }
@@ -343,7 +346,7 @@ mod tests {
 
     #[test]
     fn captured_bytes_do_not_keep_their_polls_buffer_alive() {
-        let queue = Queue::new();
+        let queue = Queue::new(MOST_BYTES);
         let buffer = Bytes::from(vec![b'x'; 4 << 20]);
         let slice = entry(0, 1, Outcome::Failed, buffer.slice(7..9));
         queue.push(mark(vec![slice], Kept::Nowhere));
@@ -352,20 +355,23 @@ mod tests {
 
     #[test]
     fn of_one_record_and_of_one_partition_the_last_word_waits() {
-        let queue = Queue::new();
-        for attempt in 1..1_000 {
+        let queue = Queue::new(MOST_BYTES);
+        for attempt in 1..1_000_u32 {
             let row = Progress {
                 partition: partition(),
                 era: 1,
+                term: 1,
+                attempt: AttemptId(uuid::Uuid::from_u128(attempt.into())),
                 floor: 0,
                 received: 0,
-                committed: attempt,
+                committed: attempt.into(),
                 gaps: Gaps::default(),
+                missed: Gaps::default(),
                 failed: 0,
                 succeeded: 0,
-                at: Timestamp(attempt),
+                at: Timestamp(attempt.into()),
             };
-            let tried = entry(5, attempt as u128, Outcome::Failing, Bytes::from_static(b"v"));
+            let tried = entry(5, attempt.into(), Outcome::Failing, Bytes::from_static(b"v"));
             queue.push(Mark {
                 entries: vec![tried],
                 progress: vec![row],

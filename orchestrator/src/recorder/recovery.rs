@@ -3,13 +3,16 @@
 use std::{ops::Range, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
-use tracker_api::{AttemptId, DynTracker, Entry, FailureTracker, Outcome, Progress, Query, Result, Version};
+use tracker_api::{
+    AttemptId, DynTracker, Entry, FailureTracker, Gaps, Outcome, Progress, Query, Result, Version,
+};
 
 use super::{Feedback, store};
 use crate::{
     clock::Clock,
     kafka::Position,
     mutant::{self, Mutant},
+    note::MOST_GAPS,
     reconcile::{passed_by_reset, reconcile},
     telemetry::Repeated,
 };
@@ -30,6 +33,8 @@ pub(crate) struct Recovery {
     pub(crate) began: i64,
     /// What was committed below it in this era was told to another store.
     pub(crate) since: i64,
+    /// Up to where this store has confirmed the era's progress: a row that says less is one that came back older.
+    pub(crate) told: i64,
     /// How far the partition has come, for a store that is told of it for the first time.
     pub(crate) progress: Progress,
 }
@@ -44,7 +49,7 @@ pub(super) async fn run(
     let mut wait = Duration::from_millis(100);
     let mut said = Repeated::every(SAID);
     loop {
-        match settle(&recovery, &*store, fallback.as_deref(), &*clock).await {
+        match settle(&recovery, &*store, fallback.as_deref(), &feedback, &*clock).await {
             Ok(Found::Closed(closed)) => {
                 let partition = recovery.position.partition;
                 let _ = feedback.send(Feedback::Confirmed {
@@ -83,12 +88,11 @@ async fn settle(
     recovery: &Recovery,
     store: &dyn FailureTracker,
     fallback: Option<&dyn FailureTracker>,
+    feedback: &mpsc::UnboundedSender<Feedback>,
     clock: &dyn Clock,
 ) -> Result<Found> {
     let committed = recovery.position.offset.unwrap_or(0);
     let mut progress = recovery.progress.clone();
-    // Nobody told this store of what lies between the era's start and its floor, so an older era's outcomes must not
-    // stand there: the floor goes down, and the range becomes a gap.
     let rows = store.progress().await?;
     let row = rows
         .iter()
@@ -96,17 +100,31 @@ async fn settle(
     if let Some(later) = row.filter(|row| row.era > progress.era) {
         return Ok(Found::LaterEra(later.era));
     }
-    let told = row.map_or(progress.floor, |row| row.floor);
-    if recovery.began < told {
-        progress.floor = recovery.began;
-        progress.gaps.add(recovery.began..told);
+    // What an older era says must not stand where nobody told the store of this one: the floor goes down to its start.
+    let missed = missed(recovery, row);
+    progress.floor = progress.floor.min(recovery.began);
+    progress.gaps.unite(&missed);
+    progress.missed = missed.clone();
+    let knows = row.map_or(recovery.began, |row| row.committed);
+    // A note is untrusted: nothing was confirmed above C(p).
+    let told = recovery.told.min(committed);
+    if knows < told && !mutant::active(Mutant::ToldIgnored) {
+        progress.gaps.add(knows..told);
+        // The lane says so too, in the note and in all that it writes from now on.
+        let _ = feedback.send(Feedback::Lacks {
+            partition: progress.partition.clone(),
+            era: progress.era,
+            gap: knows..told,
+        });
     }
-    if let Some(row) = row
-        && row.committed < recovery.since
-    {
-        progress.gaps.add(row.committed..recovery.since);
-    }
-    store::write_progress(store, &[progress]).await?;
+    store::write_progress(store, std::slice::from_ref(&progress)).await?;
+    let _ = feedback.send(Feedback::told(progress.clone()));
+    // The lane's rows are later ones than this, and their gaps win. It writes none before it was told.
+    let _ = feedback.send(Feedback::Missed {
+        partition: progress.partition.clone(),
+        term: (progress.era, progress.term),
+        missed,
+    });
     if let Some(fallback) = fallback {
         let passing = [Outcome::Failing, Outcome::Failed];
         for page in pages(fallback, recovery, &passing, 0..i64::MAX).await? {
@@ -130,15 +148,43 @@ async fn settle(
     }
     reconcile(store, &recovery.position).await?;
     passed_by_reset(store, &recovery.position).await?;
-    Ok(Found::Closed(closed(store, recovery, committed).await?))
+    Ok(Found::Closed(
+        closed(store, recovery, &progress.gaps, committed).await?,
+    ))
+}
+
+/// What the store, which holds `row` of this era, was never told: what its row says, what lies between the era's start and
+/// where its own telling began, and what another store was told since.
+fn missed(recovery: &Recovery, row: Option<&Progress>) -> Gaps {
+    let mut missed = row.map_or_else(Gaps::default, |row| row.missed.clone());
+    // A row from before rows named their writer does not tell them from those that a note names: it may say too much.
+    if let Some(row) = row.filter(|row| row.writer() == (0, AttemptId::default())) {
+        missed = row.gaps.clone();
+        recovery
+            .progress
+            .gaps
+            .iter()
+            .for_each(|named| missed.remove(named));
+    }
+    missed.add(recovery.began..row.map_or(recovery.progress.floor, |row| row.floor));
+    if let Some(row) = row {
+        missed.add(row.committed..recovery.since);
+    }
+    missed.bound(MOST_GAPS);
+    missed
 }
 
 /// The offsets of gaps that the store can speak about now: it holds their failures, of attempts that the note names. (One
 /// that the note does not name came to nothing, which says nothing about what passed the record later.) They may have come
 /// from the fallback here or by its drain, before or after this.
-async fn closed(store: &dyn FailureTracker, recovery: &Recovery, committed: i64) -> Result<Vec<i64>> {
+async fn closed(
+    store: &dyn FailureTracker,
+    recovery: &Recovery,
+    gaps: &Gaps,
+    committed: i64,
+) -> Result<Vec<i64>> {
     let mut closed = Vec::new();
-    for gap in recovery.progress.gaps.iter() {
+    for gap in gaps.iter() {
         let range = gap.start..gap.end.min(committed);
         for page in pages(store, recovery, &[Outcome::Failed], range).await? {
             let named = page

@@ -1,7 +1,14 @@
 //! One write to a store: in slices it takes, and in ever smaller ones when it refuses a slice.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
 use tokio::task::JoinError;
 use tracker_api::{Entry, Error, ErrorKind, FailureTracker, Progress, RecordId, Result};
+
+use crate::telemetry::Repeated;
 
 /// A tracker takes at most so many entries in one call.
 pub(super) const SLICE: usize = 2_000;
@@ -127,8 +134,14 @@ async fn import_bare(store: &dyn FailureTracker, entry: &Entry, error: Error, od
     Ok(())
 }
 
+/// A few of the records whose bytes are refused are named within so long.
+static SAID: Mutex<Repeated<()>> = Mutex::new(Repeated::every(Duration::from_secs(10)).lines(20));
+
 fn told(entry: &Entry, error: &Error) {
-    tracing::warn!(dedupKey = %entry.id, %error, "the store refused the captured bytes; kept without them");
+    let due = SAID.lock().unwrap_or_else(PoisonError::into_inner).due(());
+    if let Some(left_out) = due {
+        tracing::warn!(dedupKey = %entry.id, %error, left_out, "the store refused the captured bytes; kept without them");
+    }
 }
 
 /// Without its captured bytes, which its failure says.

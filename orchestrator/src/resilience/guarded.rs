@@ -9,8 +9,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::{sync::watch, time::Instant};
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 use super::{
@@ -22,6 +22,8 @@ use super::{
 use crate::telemetry;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// How often an operation that was answered with an error which no waiting mends is asked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A tracker with patience: see the [module](super). While its breaker is open it answers `Unavailable` at once.
@@ -79,7 +81,9 @@ struct Permits<'a> {
 impl Permits<'_> {
     fn answered(self) {
         self.store.answered();
-        self.writes.map(Permit::answered);
+        if let Some(writes) = self.writes {
+            writes.answered();
+        }
     }
 
     /// Only the breaker of what failed hears of it; the other's place is given back.
@@ -114,6 +118,23 @@ impl Guarded {
     /// What is known of the store, and every change of it.
     pub fn watch(&self) -> watch::Receiver<State> {
         self.board.watch()
+    }
+
+    /// Asks again, for ever and every so often, what nobody may ask for long: an operation whose fault was found by a command
+    /// would stay one after it is mended. The others are asked by the lanes' own work.
+    pub(crate) async fn look_again(&self) {
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            for fault in self.state().faults {
+                // What is answered is heard on the way.
+                let _ = match fault.operation {
+                    "progress" => self.progress().await.map(drop),
+                    "groups" => self.groups(&Query::default()).await.map(drop),
+                    "ping" => self.ping().await,
+                    _ => Ok(()),
+                };
+            }
+        }
     }
 
     /// The only way to the store.
@@ -355,7 +376,11 @@ impl FailureTracker for Guarded {
         self.call("ping", Again::Yes, || self.inner.ping()).await
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.call("risks", Again::Yes, || self.inner.risks()).await
     }
 }

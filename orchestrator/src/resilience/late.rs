@@ -6,8 +6,8 @@ use std::{
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 /// A store that was away when the service started and is to hold up nothing (`on-store-failure: degrade`): `Unavailable`
@@ -99,9 +99,14 @@ impl FailureTracker for Late {
         self.store()?.ping().await
     }
 
-    // Not known before it is open: whoever opens it looks.
-    fn risks(&self) -> Vec<Risk> {
-        self.opened.get().map_or_else(Vec::new, |store| store.risks())
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.opened
+            .get()
+            .map_or_else(Vec::new, |store| store.corrupt_rows())
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.store()?.risks().await
     }
 }
 
@@ -124,7 +129,7 @@ mod tests {
         let error = late.ping().await.unwrap_err();
         assert!(error.is_transient(), "{error}");
         assert!(error.to_string().contains("nobody listens"), "{error}");
-        assert!(late.risks().is_empty());
+        assert!(late.risks().await.is_err());
 
         let tries = AtomicUsize::new(0);
         let open = || async {

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use tokio::time;
 use tracker_api::{
-    Change, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query, RecordId,
-    Result, Risk, Timestamp,
+    Change, CorruptRow, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
+    RecordId, Result, Risk, Timestamp,
 };
 
 /// What a call to the scripted store does.
@@ -37,6 +37,7 @@ pub(crate) struct Scripted {
     calls: AtomicUsize,
     pub(crate) now: AtomicUsize,
     pub(crate) most: AtomicUsize,
+    set_up: Mutex<(Vec<Risk>, Vec<CorruptRow>)>,
 }
 
 impl Scripted {
@@ -48,7 +49,13 @@ impl Scripted {
             calls: AtomicUsize::new(0),
             now: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
+            set_up: Mutex::default(),
         })
+    }
+
+    /// What it cannot promise, and which of its rows cannot be read.
+    pub(crate) fn set_up(&self, risks: Vec<Risk>, corrupt: Vec<CorruptRow>) {
+        *self.set_up.lock().unwrap() = (risks, corrupt);
     }
 
     pub(crate) fn then(&self, act: Act) {
@@ -138,7 +145,11 @@ impl FailureTracker for Scripted {
     async fn ping(&self) -> Result<()> {
         self.act(()).await
     }
-    fn risks(&self) -> Vec<Risk> {
-        Vec::new()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.set_up.lock().unwrap().1.clone()
+    }
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        let risks = self.set_up.lock().unwrap().0.clone();
+        self.act(risks).await
     }
 }

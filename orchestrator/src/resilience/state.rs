@@ -85,6 +85,7 @@ impl State {
 }
 
 impl fmt::Display for State {
+    /// With errors in the store's own words; `{:#}` without them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (silent, left_alone) = if self.only_writes {
             ("takes no writes", "is sent no writes")
@@ -108,12 +109,16 @@ impl fmt::Display for State {
         if let Some(since) = self.failing_since {
             write!(f, "; failing since {}", seconds(since))?;
         }
-        if let Some(error) = &self.last_error {
+        let words = !f.alternate();
+        if let Some(error) = self.last_error.as_ref().filter(|_| words) {
             write!(f, "; last error: {error}")?;
         }
         for fault in &self.faults {
             let since = seconds(fault.since);
-            write!(f, "; `{}` fails since {since}: {}", fault.operation, fault.error)?;
+            write!(f, "; `{}` fails since {since}", fault.operation)?;
+            if words {
+                write!(f, ": {}", fault.error)?;
+            }
         }
         Ok(())
     }

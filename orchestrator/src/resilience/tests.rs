@@ -463,3 +463,17 @@ async fn an_error_that_is_no_outage_degrades_until_a_call_of_its_kind_succeeds()
         "a value that is refused is its own fault"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_that_only_a_command_met_is_found_to_be_over() {
+    let store = Scripted::new(Act::Fail(ErrorKind::Corrupt));
+    let guarded = Arc::new(guarded(&store, 1));
+    let looks = guarded.clone();
+    tokio::spawn(async move { looks.look_again().await });
+    guarded.groups(&Query::default()).await.unwrap_err();
+    time::sleep(Duration::from_secs(100)).await;
+    assert!(guarded.state().is_degraded(), "it is not mended yet");
+    store.then(Act::Answer);
+    time::sleep(Duration::from_secs(31)).await;
+    assert!(!guarded.state().is_degraded());
+}

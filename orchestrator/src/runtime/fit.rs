@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracker_api::{DynTracker, Namespace, Risk};
 
@@ -9,13 +10,15 @@ use super::Error;
 use crate::{
     config::{self, OnStoreFailure, Settings, Tracking, nearest},
     http::Health,
-    kafka::{self, KafkaCustomizer, Severity, probe},
+    kafka::{self, Finding, KafkaCustomizer, Severity, probe},
     registry::Registry,
     resilience::late::Late,
 };
 
 /// How long a start waits between two looks at a broker or store that is away.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How long a topic that the broker does not know is waited for, in case it was made a moment ago.
+const PROPAGATES: Duration = Duration::from_secs(10);
 
 /// Whether Kafka is fit for this service; answers the cluster's id. Waits while the broker is away.
 pub(super) async fn fit(
@@ -34,6 +37,7 @@ pub(super) async fn fit(
         .chain(own_topics)
         .collect();
     let lanes = settings.concurrency;
+    let mut absent: Option<Instant> = None;
     loop {
         let (kafka, customizer, topics) = (kafka.clone(), customizer.clone(), topics.clone());
         let look = move || {
@@ -47,16 +51,44 @@ pub(super) async fn fit(
         let of = |severity| found.findings.iter().filter(move |f| f.severity == severity);
         of(Severity::Good).for_each(|finding| tracing::info!("{finding}"));
         of(Severity::Warning).for_each(|finding| tracing::warn!("{finding}"));
-        let faults: Vec<String> = of(Severity::Fault).map(ToString::to_string).collect();
-        if !faults.is_empty() {
-            return Err(Error::Config(faults.join("\n")));
+        match next(&found.findings, absent.map(|since| since.elapsed())) {
+            Next::Go => return Ok(found.cluster),
+            Next::Refuse(why) => return Err(Error::Config(why)),
+            Next::Wait(why) => wait(health, stop, why).await?,
         }
-        let away: Vec<String> = of(Severity::Away).map(ToString::to_string).collect();
-        if away.is_empty() {
-            return Ok(found.cluster);
+        if of(Severity::Absent).next().is_some() {
+            absent.get_or_insert_with(Instant::now);
         }
-        wait(health, stop, format!("waiting for Kafka: {}", away.join("; "))).await?;
     }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    Go,
+    Wait(String),
+    Refuse(String),
+}
+
+/// What a start does about what was found. `absent`: how long ago a topic was first found missing.
+fn next(findings: &[Finding], absent: Option<Duration>) -> Next {
+    let of = |wanted: &[Severity]| -> Vec<String> {
+        let those = findings.iter().filter(|f| wanted.contains(&f.severity));
+        those.map(ToString::to_string).collect()
+    };
+    let is_new = absent.is_none_or(|since| since < PROPAGATES);
+    let is_faulty = !of(&[Severity::Fault]).is_empty();
+    let faults = match is_new && !is_faulty {
+        true => Vec::new(),
+        false => of(&[Severity::Fault, Severity::Absent]),
+    };
+    if !faults.is_empty() {
+        return Next::Refuse(faults.join("\n"));
+    }
+    let waits = of(&[Severity::Away, Severity::Absent]);
+    if waits.is_empty() {
+        return Next::Go;
+    }
+    Next::Wait(format!("waiting for Kafka: {}", waits.join("; ")))
 }
 
 /// Where a store is opened, and for whom.
@@ -117,7 +149,7 @@ impl Opener {
     }
 
     async fn attempt(&self, backend: &config::Backend) -> Result<Option<DynTracker>, Unfit> {
-        let Some(tracker) = self.looked_at(backend).await.map_err(|error| {
+        let Some((tracker, found)) = self.looked_at(backend).await.map_err(|error| {
             let what = format!("the store `{}` cannot be used: {error}", backend.name);
             match error.kind() {
                 tracker_api::ErrorKind::InUse => Unfit::Wrong(Error::Held(what)),
@@ -128,21 +160,26 @@ impl Opener {
         else {
             return Ok(None);
         };
-        risks(&self.settings, &backend.name, &tracker.risks())
+        risks(&self.settings, &backend.name, &found)
             .map_err(|refused| Unfit::Wrong(Error::Config(refused)))?;
         Ok(Some(tracker))
     }
 
-    async fn looked_at(&self, backend: &config::Backend) -> tracker_api::Result<Option<DynTracker>> {
+    /// The opened store, and what it cannot promise.
+    async fn looked_at(
+        &self,
+        backend: &config::Backend,
+    ) -> tracker_api::Result<Option<(DynTracker, Vec<Risk>)>> {
         let (name, section) = (&backend.name, &backend.section);
         let opening = self
             .registry
             .open(name, section, &self.namespace, &self.settings.data_dir);
-        let tracker = opening.await?;
-        if let Some(tracker) = &tracker {
-            tracker.ping().await?;
-        }
-        Ok(tracker)
+        let Some(tracker) = opening.await? else {
+            return Ok(None);
+        };
+        tracker.ping().await?;
+        let found = tracker.risks().await?;
+        Ok(Some((tracker, found)))
     }
 }
 
@@ -208,6 +245,46 @@ mod tests {
         settings.tracking = tracking;
         settings.store.accepted_risks = accepted.iter().map(|name| (*name).to_owned()).collect();
         settings
+    }
+
+    #[test]
+    fn a_topic_that_may_be_new_is_waited_for_and_one_that_is_missing_is_refused() {
+        let finding = |severity, what: &str| Finding {
+            severity,
+            what: what.to_owned(),
+            why: "found".to_owned(),
+            fix: String::new(),
+        };
+        let absent = [
+            finding(Severity::Good, "brokers"),
+            finding(Severity::Absent, "topic"),
+        ];
+        let second = Duration::from_secs(1);
+        for since in [None, Some(9 * second)] {
+            assert_eq!(
+                next(&absent, since),
+                Next::Wait("waiting for Kafka: topic: found".into())
+            );
+        }
+        assert_eq!(
+            next(&absent, Some(PROPAGATES)),
+            Next::Refuse("topic: found".into())
+        );
+        // What waiting does not mend is told at once, with all that is wrong.
+        let faulty = [
+            finding(Severity::Fault, "group"),
+            finding(Severity::Absent, "topic"),
+        ];
+        assert_eq!(
+            next(&faulty, None),
+            Next::Refuse("group: found\ntopic: found".into())
+        );
+        let away = [finding(Severity::Away, "brokers")];
+        assert_eq!(
+            next(&away, Some(60 * second)),
+            Next::Wait("waiting for Kafka: brokers: found".into())
+        );
+        assert_eq!(next(&absent[..1], None), Next::Go);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use tracker_api::DynTracker;
 
 use super::{Error, watch::Watch};
 use crate::{
+    begun::Begun,
     clock::Clock,
     config::Settings,
     http::Health,
@@ -33,6 +34,9 @@ const MOST_PAUSE: Duration = Duration::from_secs(8);
 /// The longest wait of a lane that Kafka refuses: how long it may stand after that was mended.
 const MOST_REFUSED: Duration = Duration::from_secs(30);
 
+/// Brokers look for transactions that ran out of time every ten seconds by default, and then write their markers.
+const HANGING_MARGIN: Duration = Duration::from_secs(15);
+
 /// What all lanes share.
 pub(super) struct Shared<T> {
     pub(super) settings: Settings,
@@ -41,6 +45,8 @@ pub(super) struct Shared<T> {
     pub(super) customizer: Option<Arc<dyn KafkaCustomizer>>,
     /// What notes call `store`.
     pub(super) mark: u32,
+    /// What the data directory knows of the group's positions.
+    pub(super) begun: Arc<Begun>,
     pub(super) store: Option<DynTracker>,
     pub(super) fallback: Option<DynTracker>,
     /// Where stores are called.
@@ -116,6 +122,12 @@ impl Lanes {
         Ok(Self { threads, deadline })
     }
 
+    #[cfg(test)]
+    pub(super) fn none(deadline: Duration) -> Self {
+        let threads = Vec::new();
+        Self { threads, deadline }
+    }
+
     pub(super) fn deadline(&self) -> Duration {
         self.deadline
     }
@@ -149,17 +161,13 @@ async fn keep<S: Session, T: Transform>(
     let pool = Pool::new(
         shared.transform.clone(),
         shared.users.clone(),
-        PoolSettings {
-            concurrency: settings.transforms.concurrency,
-            timeout: settings.transforms.timeout,
-            ordering: settings.transforms.ordering,
-        },
+        pool_settings(settings),
     );
     let pool = Arc::new(pool.counting_in(shared.abandoned.clone()));
     let mut breaks: Vec<Instant> = Vec::new();
     let customizer = shared.customizer.as_deref();
     let lane_settings = match shared.kafka.max_message_bytes(lane, customizer) {
-        Ok(largest) => Arc::new(lane_settings(settings, largest)),
+        Ok(largest) => Arc::new(lane_settings(settings, largest, shared.transform.topics())),
         Err(error) => return Err(error.into()),
     };
     let mut sessions: u32 = 0;
@@ -172,14 +180,7 @@ async fn keep<S: Session, T: Transform>(
             };
             sessions += 1;
             let (recorder, feedback) = Recorder::new(
-                recorder::Settings {
-                    tracking: settings.tracking,
-                    on_store_failure: settings.store.on_failure,
-                    capture: settings.payload.form,
-                    capture_on_failure_only: settings.payload.on_failure_only,
-                    store_mark: shared.mark,
-                    skip_succeeded: settings.outbox_skip_succeeded,
-                },
+                recorder_settings(settings, shared.mark),
                 shared.store.clone(),
                 shared.fallback.clone(),
                 shared.stores.clone(),
@@ -194,6 +195,7 @@ async fn keep<S: Session, T: Transform>(
                 settings: lane_settings.clone(),
                 clock: shared.clock.clone(),
                 observer: watch.clone(),
+                begun: shared.begun.clone(),
                 stop: shared.stop.clone(),
             };
             Lane::new(parts).run(shared.deadline).await
@@ -237,7 +239,7 @@ async fn keep<S: Session, T: Transform>(
 
 /// What Kafka took at the start and refuses now (a permission was withdrawn, a password changed) it may take again: the lane
 /// says what it waits for, and begins anew. A start that is refused ends instead: see [`connect`].
-async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::Error, refusals: &mut u32) {
+pub(super) async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::Error, refusals: &mut u32) {
     tracing::error!(lane, %error, "Kafka refuses the lane; it begins anew until it is let");
     shared
         .health
@@ -283,15 +285,42 @@ async fn pause(stop: &CancellationToken, wait: Duration) {
     }
 }
 
-fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Settings {
+pub(super) fn pool_settings(settings: &Settings) -> PoolSettings {
+    PoolSettings {
+        concurrency: settings.transforms.concurrency,
+        timeout: settings.transforms.timeout,
+        ordering: settings.transforms.ordering,
+    }
+}
+
+pub(super) fn recorder_settings(settings: &Settings, store_mark: u32) -> recorder::Settings {
+    recorder::Settings {
+        tracking: settings.tracking,
+        on_store_failure: settings.store.on_failure,
+        capture: settings.payload.form,
+        capture_on_failure_only: settings.payload.on_failure_only,
+        store_mark,
+        skip_succeeded: settings.outbox_skip_succeeded,
+    }
+}
+
+pub(super) fn lane_settings(
+    settings: &Settings,
+    max_message_bytes: usize,
+    declared: Vec<Arc<str>>,
+) -> lane::Settings {
     lane::Settings {
         group: settings.group_id.as_str().into(),
+        bootstrap: settings.bootstrap_servers.as_str().into(),
         source: settings.source_topic.clone(),
         target: settings.target_topic.clone(),
+        declared: declared.into_iter().collect(),
         dead_letter: settings.dead_letter_topic.clone(),
         dead_letter_headers: settings.dead_letter_headers,
         failure_mode: settings.failure_mode,
         initial_offset: settings.initial_offset,
+        on_unreadable: settings.on_unreadable,
+        hanging_after: settings.kafka.transaction_timeout + HANGING_MARGIN,
         max_attempts: settings.retry.max_attempts,
         backoff: Backoff {
             first: settings.retry.backoff,
@@ -299,6 +328,7 @@ fn lane_settings(settings: &Settings, max_message_bytes: usize) -> lane::Setting
         },
         batch_records: settings.batch.records,
         batch_bytes: settings.batch.bytes,
+        transaction_timeout: settings.kafka.transaction_timeout,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
         max_message_bytes,
         log_messages: settings.log_failure_messages,

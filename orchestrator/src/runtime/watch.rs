@@ -1,12 +1,12 @@
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tracker_api::RecordId;
+use tracker_api::{Partition, RecordId};
 
 use crate::{
     http::Health,
@@ -14,6 +14,9 @@ use crate::{
     lane::{Observer, stalls::Stall},
     telemetry::{self, Counts, LaneMetrics},
 };
+
+/// How often the lag is told; in every wait too, whatever it is for.
+const LAG: Duration = Duration::from_secs(1);
 
 /// Tells metrics and health how one lane fares.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Watch {
     stats: Arc<Stats>,
     lost: AtomicU64,
     recycles: [AtomicU64; Recycle::ALL.len()],
+    /// When the lag was last told.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Watch {
@@ -35,6 +40,7 @@ impl Watch {
             stats,
             lost: AtomicU64::new(0),
             recycles: Default::default(),
+            told: Mutex::default(),
         }
     }
 
@@ -54,10 +60,21 @@ impl Observer for Watch {
     fn beat(&self) {
         self.health.beat(self.lane);
         self.health.refused(self.lane, self.stats.refusal());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= LAG) {
+            *told = Some(Instant::now());
+            let lag = self.stats.lag();
+            self.metrics.lag(&lag);
+            self.health.lag(self.lane, lag);
+        }
     }
 
     fn joined(&self, partitions: usize) {
         self.health.joined(self.lane, partitions);
+        if partitions == 0 {
+            self.metrics.lag(&[]);
+            self.health.lag(self.lane, Vec::new());
+        }
     }
 
     fn stalled(&self, stalls: Vec<Stall>) {
@@ -92,13 +109,16 @@ impl Observer for Watch {
         telemetry::abandoned(threads);
     }
 
+    fn store_behind(&self, offsets: u64) {
+        self.metrics.store_behind(offsets);
+    }
+
     fn in_flight(&self, records: usize) {
         self.metrics.in_flight(records);
     }
 
     fn blocked(&self, records: &[RecordId]) {
         self.metrics.blocked(records.len());
-        self.metrics.lag(&self.stats.lag());
     }
 
     fn lost(&self, failures: u64) {
@@ -106,5 +126,9 @@ impl Observer for Watch {
         if failures > before {
             self.metrics.tracker_lost(failures - before);
         }
+    }
+
+    fn offsets_lost(&self, partition: &Partition, offsets: u64) {
+        self.metrics.offsets_lost(partition, offsets);
     }
 }

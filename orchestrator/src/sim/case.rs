@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, time::Duration};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tracker_api::RecordId;
 
-use super::{faults::Step, kafka::source_topic, laws::Rules};
+use super::{faults::Step, kafka::source_topic, laws::Rules, schedule::TRANSACTION_TIMEOUT};
 use crate::{
-    config::{FailureMode, InitialOffset, OnStoreFailure, StorePayload, Tracking},
+    config::{FailureMode, InitialOffset, OnStoreFailure, OnUnreadable, StorePayload, Tracking},
     lane::{Backoff, Settings},
 };
 
@@ -22,6 +22,7 @@ pub(super) struct Case {
     /// What processes track; of more than one, each draws its own at its start.
     pub(super) tracking: Vec<Tracking>,
     pub(super) on_store_failure: OnStoreFailure,
+    pub(super) on_unreadable: OnUnreadable,
     pub(super) capture: StorePayload,
     pub(super) dead_letters: bool,
     pub(super) fallback: bool,
@@ -31,8 +32,12 @@ pub(super) struct Case {
     pub(super) store_rate: f64,
     /// Whether the store goes down now and then.
     pub(super) storms: bool,
+    /// Whether somebody's transactions hang on the group's offsets.
+    pub(super) hangs: bool,
     /// Whether an operator's tool moves offsets.
     pub(super) resets: bool,
+    /// Whether Kafka forgets offsets while the group stands still, and a tool puts them back.
+    pub(super) forgets: bool,
     /// How long processes are troubled.
     pub(super) span: Duration,
     pub(super) batch: usize,
@@ -46,6 +51,8 @@ pub(super) struct Case {
     pub(super) skews: [i64; 3],
     /// Whether the producer is recycled when it must be.
     pub(super) recycles: bool,
+    /// How long the brokers take for each record of a transaction.
+    pub(super) cost: Duration,
     /// Whether what has succeeded is not produced again.
     pub(super) skip_succeeded: bool,
 }
@@ -84,6 +91,7 @@ impl Case {
             } else {
                 OnStoreFailure::Block
             },
+            on_unreadable: OnUnreadable::Wait,
             capture: if rng.random_bool(0.3) {
                 StorePayload::Bytes
             } else {
@@ -99,6 +107,7 @@ impl Case {
                 0.0
             },
             storms: is_troubled && rng.random_bool(0.6),
+            hangs: seed.is_multiple_of(3),
             resets: rng.random_bool(0.3),
             span: Duration::from_secs(rng.random_range(5..40)),
             batch: *[2, 5, 20, 500].choose(&mut rng).unwrap_or(&20),
@@ -107,7 +116,9 @@ impl Case {
             only: None,
             skews,
             recycles: true,
+            cost: Duration::from_millis(*[0, 0, 0, 0, 200, 1_000].choose(&mut rng).unwrap_or(&0)),
             skip_succeeded: rng.random_bool(0.5),
+            forgets: rng.random_bool(0.2),
         }
     }
 
@@ -124,19 +135,23 @@ impl Case {
             is_calm: self.rate == 0.0 && self.is_clean(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             // Two eras are at least one tick apart.
-            clocks_agree: !self.resets || self.skews.iter().all(|skew| skew.abs() <= 50),
+            clocks_agree: !(self.resets || self.forgets) || self.skews.iter().all(|skew| skew.abs() <= 50),
         }
     }
 
     pub(super) fn settings(&self, skip: BTreeSet<RecordId>) -> Settings {
         Settings {
             group: "orders".into(),
+            bootstrap: "sim:9092".into(),
             source: source_topic(),
             target: "target".into(),
+            declared: BTreeSet::new(),
             dead_letter: self.dead_letters.then(|| "dead".into()),
             dead_letter_headers: crate::config::DeadLetterHeaders::Ours,
             failure_mode: self.mode,
             initial_offset: InitialOffset::Earliest,
+            on_unreadable: self.on_unreadable,
+            hanging_after: Duration::from_secs(30),
             max_attempts: 2,
             backoff: Backoff {
                 first: Duration::from_millis(100),
@@ -144,6 +159,7 @@ impl Case {
             },
             batch_records: self.batch,
             batch_bytes: 1 << 20,
+            transaction_timeout: TRANSACTION_TIMEOUT,
             delay: Duration::from_millis(2)..=Duration::from_millis(100),
             max_message_bytes: 1_000_000,
             log_messages: false,

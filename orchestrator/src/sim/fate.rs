@@ -10,6 +10,9 @@ use tracker_api::RecordId;
 use super::world::Sim;
 use crate::transform::{Output, SourceRecord, TargetRecord, Transform, TransformError};
 
+/// The value of an output that the broker does not take.
+pub(super) const REFUSED: &str = "refused";
+
 /// A record's fate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -22,6 +25,8 @@ pub(super) enum Fate {
     Fails,
     /// Fails at the first so many tries, whoever makes them; then has one output.
     FailsFirst(u32),
+    /// Has one output, which the broker never takes.
+    Refused,
 }
 
 impl Fate {
@@ -32,6 +37,7 @@ impl Fate {
             Self::Rejected => "rejected 0".to_owned(),
             Self::Fails => "fails 0".to_owned(),
             Self::FailsFirst(n) => format!("first {n}"),
+            Self::Refused => "refused 0".to_owned(),
         })
     }
 
@@ -48,6 +54,7 @@ impl Fate {
             "filtered" => Self::Filtered,
             "rejected" => Self::Rejected,
             "fails" => Self::Fails,
+            "refused" => Self::Refused,
             _ => Self::FailsFirst(number),
         }
     }
@@ -58,13 +65,16 @@ impl Fate {
             Self::Outputs(n) => Some(n),
             Self::Filtered => Some(0),
             Self::FailsFirst(_) => Some(1),
-            Self::Rejected | Self::Fails => None,
+            Self::Rejected | Self::Fails | Self::Refused => None,
         }
     }
 
     /// Whether a try of it may fail.
     pub(super) fn may_fail(self) -> bool {
-        matches!(self, Self::Rejected | Self::Fails | Self::FailsFirst(_))
+        matches!(
+            self,
+            Self::Rejected | Self::Fails | Self::FailsFirst(_) | Self::Refused
+        )
     }
 }
 
@@ -109,6 +119,7 @@ impl Transform for Fates {
         match Fate::of(record) {
             Fate::Filtered => Ok(Output::Filtered),
             Fate::Outputs(n) => Ok(Output::Records((0..n).map(output).collect())),
+            Fate::Refused => Ok(TargetRecord::new(record.key.clone(), REFUSED).into()),
             Fate::FailsFirst(k) if tries > k => Ok(Output::Records(vec![output(0)])),
             Fate::Rejected => Err(TransformError::permanent("rejected", "as fated")),
             Fate::Fails | Fate::FailsFirst(_) => Err(TransformError::retryable("fails", "as fated")),

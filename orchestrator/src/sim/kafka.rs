@@ -2,14 +2,18 @@
 //!
 //! Pure and synchronous; time and faults are added around it. What it answers is what Apache Kafka 4.3 answers.
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use tokio::time::Instant;
 use tracker_api::{AttemptId, Partition};
 
 use super::group::{Group, Metadata, Refusal};
 use crate::{
-    kafka::{Position, Send},
+    kafka::{Position, Send, Topic},
     transform::SourceRecord,
 };
 
@@ -57,8 +61,12 @@ pub(super) struct Kafka {
     pub(super) committed: BTreeMap<Partition, (i64, Option<String>)>,
     /// By transactional id.
     pub(super) producers: BTreeMap<String, Producer>,
+    /// Partitions with an offset of ours in somebody's transaction that nobody ends.
+    pub(super) hanging: BTreeSet<Partition>,
     /// Our consumer group.
     pub(super) group: Group,
+    /// How often the source topic was made again.
+    pub(super) made: u32,
 }
 
 impl Kafka {
@@ -74,7 +82,17 @@ impl Kafka {
             written: Vec::new(),
             committed: BTreeMap::new(),
             producers: BTreeMap::new(),
+            hanging: BTreeSet::new(),
             group,
+            made: 0,
+        }
+    }
+
+    /// The source topic, as it is now.
+    pub(super) fn topic(&self) -> Topic {
+        Topic {
+            id: Some(format!("{:022}", self.made).into()),
+            partitions: i32::try_from(self.source.len()).unwrap_or(i32::MAX),
         }
     }
 
@@ -160,10 +178,8 @@ impl Kafka {
 
     /// Whether an offset of this partition is pending in an open transaction.
     pub(super) fn is_pending(&self, partition: &Partition) -> bool {
-        self.producers
-            .values()
-            .filter_map(|p| p.open.as_ref())
-            .any(|open| open.offsets.contains_key(partition))
+        let mut open = self.producers.values().filter_map(|p| p.open.as_ref());
+        self.hanging.contains(partition) || open.any(|open| open.offsets.contains_key(partition))
     }
 
     /// C(p) and its note; none while a transaction is pending on it.
@@ -215,6 +231,11 @@ impl Kafka {
     /// The end of a source log.
     pub(super) fn end_of(&self, partition: &Partition) -> i64 {
         self.bounds.get(partition).map_or(0, |b| b.end)
+    }
+
+    /// Markers, or aborted records, at the end of a source log: nothing to be read.
+    pub(super) fn mark(&mut self, partition: &Partition, count: i64) {
+        self.bounds.entry(partition.clone()).or_insert(0..0).end += count;
     }
 
     /// A new record.

@@ -168,6 +168,11 @@ impl Laws {
         self.open.retain(|id, _| id.partition != *partition);
     }
 
+    /// Kafka has lost C(p) and its note: what the note alone knew is gone.
+    pub(super) fn forgets(&mut self, partition: &Partition) {
+        self.open.retain(|id, _| id.partition != *partition);
+    }
+
     /// A transaction is about to be applied.
     pub(super) fn at_commit(&mut self, kafka: &Kafka, open: &Open, stores: &Stores<'_>) {
         let attempt = open.attempt.to_string();
@@ -251,6 +256,10 @@ impl Laws {
             }
             None => {
                 if new.era <= greatest.0 {
+                    // Where clocks differ, one number may stand for two eras: the first one's facts are not the second's.
+                    let is_again = |era: u64, id: &RecordId| era == new.era && id.partition == *partition;
+                    self.facts
+                        .retain(|(era, id), _| !is_again(*era, id) || id.offset < step.end);
                     self.broken(
                         "era",
                         format!(

@@ -58,6 +58,63 @@ fn a_failure_written_only_after_its_commit_is_caught() {
 }
 
 #[test]
+fn an_answer_about_a_request_that_is_taken_for_one_about_its_first_record_is_caught() {
+    caught(Mutant::BlameTheFirst, &["I1"], |case| {
+        (case.bad, case.rate, case.batch) = (false, 0.0, 20);
+    });
+}
+
+/// One partition with a record that the broker never takes between two good ones.
+fn one_refused() -> super::schedule::Verdict {
+    in_paused_time(async {
+        let mut case = Case::of(0);
+        (case.mode, case.tracking, case.slots) = (FailureMode::SkipAndLog, vec![Tracking::Reliable], 1);
+        (case.rate, case.store_rate, case.batch, case.dead_letters) = (0.0, 0.0, 500, false);
+        let partition = Partition::new(source_topic(), 0);
+        let fates = [Fate::Outputs(1), Fate::Refused, Fate::Outputs(1)];
+        let records = (0..).zip(fates).map(|(at, fate)| fated(&partition, at, fate, 0));
+        let run = Run::new(case, Some([(partition.clone(), records.collect())].into()), true);
+        let ticking = spawn_local(run.clone().tick());
+        let (_, process) = run.start(0);
+        run.heal().await;
+        run.end(vec![process]).await;
+        ticking.abort();
+        run.judge(true).await
+    })
+}
+
+#[test]
+fn a_record_that_the_broker_never_takes_fails_alone() {
+    let verdict = one_refused();
+    assert_eq!(
+        (verdict.violations, verdict.passed),
+        (Vec::new(), (3, 1)),
+        "{}",
+        verdict.history.join("\n")
+    );
+    let broken = mutant::with(Some(Mutant::BlameTheFirst), one_refused);
+    assert!(
+        broken.violations.iter().any(|law| law.starts_with("I1:")),
+        "{}",
+        broken.history.join("\n")
+    );
+}
+
+#[test]
+fn a_refused_record_that_is_tried_again_at_once_is_caught() {
+    caught(Mutant::RefusedWithoutBlock, &["stands", "I11"], |case| {
+        (case.mode, case.bad, case.rate) = (FailureMode::Atomic, true, 0.0);
+    });
+}
+
+#[test]
+fn what_was_late_and_is_sent_again_as_it_was_is_caught() {
+    caught(Mutant::LateWithoutShrinking, &["I11"], |case| {
+        (case.cost, case.batch, case.slots) = (Duration::from_secs(1), 500, 1);
+    });
+}
+
+#[test]
 fn a_success_written_before_its_commit_is_caught() {
     caught(Mutant::SwapAfterSuccess, &["I7"], |case| {
         case.tracking = vec![Tracking::Outbox]
@@ -208,6 +265,63 @@ fn an_era_below_the_one_that_the_store_knows_is_caught() {
         case.skews = [3_600_000, 0, -3_600_000];
         case.store_rate = 0.3;
         case.only = Some(8);
+    });
+}
+
+/// Kafka forgets offsets that the store knows.
+fn forgets(case: &mut Case) {
+    (case.resets, case.forgets, case.only) = (false, true, Some(8));
+    case.span = Duration::from_secs(40);
+}
+
+#[test]
+fn a_group_that_is_new_whatever_the_store_knows_is_caught() {
+    caught(
+        Mutant::VacuousFirstStart,
+        &["I5", "I1", "I2", "I7", "I1/I2"],
+        forgets,
+    );
+}
+
+#[test]
+fn a_store_without_an_answer_that_has_never_seen_a_partition_is_caught() {
+    caught(
+        Mutant::NoAnswerIsNeverSeen,
+        &["I5", "I1", "I2", "I7", "I1/I2"],
+        |case| {
+            forgets(case);
+            case.store_rate = 0.3;
+        },
+    );
+}
+
+#[test]
+fn a_row_whose_gaps_only_grow_is_caught() {
+    caught(Mutant::GapsOnlyGrow, &["closed gap"], |case| {
+        case.bad = true;
+        case.on_store_failure = OnStoreFailure::Degrade;
+        case.dead_letters = true;
+        case.storms = true;
+        case.only = Some(4);
+    });
+}
+
+#[test]
+fn one_pending_offset_that_keeps_all_partitions_waiting_is_caught() {
+    caught(Mutant::PendingBlocksAll, &["pending", "reason"], |case| {
+        case.partitions = 4;
+        case.hangs = true;
+        case.rate = 0.01;
+        case.only = Some(12);
+    });
+}
+
+#[test]
+fn a_position_committed_over_work_in_memory_is_caught() {
+    caught(Mutant::PositionOverWork, &["I1", "I2/I3"], |case| {
+        case.bad = true;
+        case.rate = 0.0;
+        case.span = Duration::from_secs(40);
     });
 }
 

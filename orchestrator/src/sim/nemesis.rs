@@ -10,6 +10,7 @@ use super::{
     schedule::Run,
     world::{Life, Weather, World},
 };
+use crate::config::Tracking;
 
 impl Run {
     /// Troubles a run for its span.
@@ -30,7 +31,7 @@ impl Run {
 
     async fn strike(&self) {
         let span = Duration::from_millis(self.draw(100..20_000));
-        let drawn = self.draw(0..12);
+        let drawn = self.draw(0..13);
         match self.case.only.filter(|_| self.draw(0..2) == 0).unwrap_or(drawn) {
             0 if self.case.rate > 0.0 => {
                 if let Some(process) = self.any(Life::Running) {
@@ -76,6 +77,8 @@ impl Run {
             6 if self.case.storms => self.sim.world().fallback_weather = Weather::Down,
             7 => self.sim.world().fallback_weather = Weather::Fair,
             8 if self.case.resets => self.reset().await,
+            // What tracks nothing asks no store.
+            8 if self.case.forgets && !self.case.tracking.contains(&Tracking::None) => self.forget().await,
             9..=10 => self.operate(false).await,
             11 => {
                 let mut world = self.sim.world();
@@ -83,12 +86,79 @@ impl Run {
                     world.kafka.grow();
                 }
             }
+            12 if self.case.hangs => self.hang(),
             _ => {}
         }
     }
 
-    /// Everybody stops, and a tool moves some offsets. Those who are frozen meanwhile know nothing of it.
-    async fn reset(&self) {
+    /// Somebody's transaction with an offset of ours is ended by nobody; the next time, by an operator.
+    fn hang(&self) {
+        let mut world = self.sim.world();
+        let World { kafka, rng, .. } = &mut *world;
+        let partitions: Vec<Partition> = kafka.committed.keys().cloned().collect();
+        let hung = partitions
+            .choose(rng)
+            .filter(|_| kafka.hanging.is_empty())
+            .cloned();
+        kafka.hanging = hung.into_iter().collect();
+        let hanging = kafka.hanging.clone();
+        drop(world);
+        self.sim.log("!!", || format!("hangs: {hanging:?}"));
+    }
+
+    /// Everybody stops, and Kafka forgets some offsets; then they are started, wait, and stop again, and an operator says
+    /// with a tool where to go on. Now and then the data directories are gone too.
+    async fn forget(&self) {
+        self.close().await;
+        let rows = self.sim.store.progress().await.unwrap_or_default();
+        let mut forgotten = Vec::new();
+        {
+            let mut world = self.sim.world();
+            let World { kafka, rng, laws, .. } = &mut *world;
+            kafka.group.unbalanced = true;
+            let whole = rng.random_bool(0.5);
+            for row in rows {
+                let partition = row.partition;
+                let Some((offset, _)) = kafka.committed.get(&partition).cloned() else {
+                    continue;
+                };
+                // What no store knows, nobody can tell.
+                let stands = kafka.group.len() > 0 || kafka.is_pending(&partition);
+                if !stands && (whole || rng.random_bool(0.5)) {
+                    kafka.committed.remove(&partition);
+                    laws.forgets(&partition);
+                    forgotten.push((partition, offset));
+                }
+            }
+            if rng.random_bool(0.5) {
+                self.sim.begun.iter().for_each(|begun| begun.forget());
+            }
+        }
+        self.sim.log("!!", || format!("Kafka forgets {forgotten:?}"));
+        *self.closed.lock().unwrap() = false;
+        let pause = self.draw(500..15_000);
+        sleep(Duration::from_millis(pause)).await;
+        while !forgotten.is_empty() {
+            self.close().await;
+            let mut world = self.sim.world();
+            let World { kafka, .. } = &mut *world;
+            kafka.group.unbalanced = true;
+            // Frozen ones who woke up are members again: then the tool is refused, and the operator stops them once more.
+            if kafka.group.len() == 0 {
+                for (partition, offset) in std::mem::take(&mut forgotten) {
+                    // One that was frozen may have committed its own meanwhile.
+                    if !kafka.committed.contains_key(&partition) && !kafka.is_pending(&partition) {
+                        kafka.reset(&partition, offset, None);
+                    }
+                }
+            }
+        }
+        self.sim.log("!!", || "a tool puts offsets back".to_owned());
+        *self.closed.lock().unwrap() = false;
+    }
+
+    /// Everybody stops, and nobody starts until `closed` is taken back.
+    async fn close(&self) {
         *self.closed.lock().unwrap() = true;
         let processes = self.sim.world().processes.len();
         for process in 0..processes {
@@ -99,6 +169,11 @@ impl Run {
         }
         let pause = self.draw(20..2_000);
         sleep(Duration::from_millis(pause)).await;
+    }
+
+    /// A tool moves some offsets. Those who are frozen meanwhile know nothing of it.
+    async fn reset(&self) {
+        self.close().await;
         let mut moved = Vec::new();
         {
             let mut world = self.sim.world();

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tracker_api::Partition;
 
 use super::{
     fate::Fate,
     laws::Noted,
     schedule::{Run, Verdict},
     tracker::SimTracker,
-    world::{Weather, World},
+    world::{Life, Weather, World},
 };
 use crate::{
     config::{FailureMode, Tracking},
@@ -21,8 +22,13 @@ use crate::{
 impl Run {
     /// Whether everything that can be passed is passed.
     fn is_drained(&self) -> bool {
+        self.left().is_empty()
+    }
+
+    /// The partitions in which something that can be passed is not.
+    fn left(&self) -> Vec<Partition> {
         let world = self.sim.world();
-        world.kafka.source.keys().all(|partition| {
+        let is_done = |partition: &Partition| {
             let Some((from, note)) = world.kafka.committed.get(partition) else {
                 return world.kafka.records(partition, 0).is_empty();
             };
@@ -37,7 +43,51 @@ impl Run {
                     && (!world.laws.is_skipped(noted.era, &front.id) || self.case.tracking.contains(&Tracking::None))
             };
             front.is_none_or(stands)
-        })
+        };
+        let all = world.kafka.source.keys();
+        all.filter(|partition| !is_done(partition)).cloned().collect()
+    }
+
+    /// While an offset hangs, every other partition is drained, and the one that waits says so. Where a partition without
+    /// an offset begins, the offsets of all decide.
+    async fn drain_beside_hanging(&self) {
+        let until = Instant::now() + Duration::from_secs(240);
+        let waits = |run: &Self| {
+            let left = run.left();
+            let kafka = &run.sim.world().kafka;
+            let others = |p: &Partition| !kafka.hanging.contains(p) && kafka.committed.contains_key(p);
+            left.into_iter().filter(|p| others(p)).collect::<Vec<_>>()
+        };
+        while !waits(self).is_empty() && Instant::now() < until {
+            sleep(Duration::from_secs(1)).await;
+        }
+        let waiting = waits(self);
+        sleep(Duration::from_secs(20)).await;
+        let left = self.left();
+        let mut world = self.sim.world();
+        let World {
+            kafka,
+            laws,
+            stalls,
+            processes,
+            ..
+        } = &mut *world;
+        if !waiting.is_empty() {
+            let what = format!("pending: {waiting:?} wait although only {:?} hang", kafka.hanging);
+            laws.violations.push(what);
+        }
+        for partition in left.iter().filter(|p| kafka.hanging.contains(p)) {
+            let lives = |process: &usize| processes.get(*process).is_some_and(|p| p.life == Life::Running);
+            let mut said = stalls
+                .iter()
+                .filter(|(process, _)| lives(process))
+                .flat_map(|(_, said)| said);
+            if !said.any(|stall| stall.partition.as_ref() == Some(partition)) {
+                let what = format!("reason: {partition} does not move, and nobody says why");
+                laws.violations.push(what);
+            }
+        }
+        kafka.hanging.clear();
     }
 
     /// No more faults, whoever is frozen wakes; waits until all is passed and the store was told.
@@ -52,6 +102,9 @@ impl Run {
             world.fallback_weather = Weather::Fair;
         }
         self.sim.thaw();
+        if !self.sim.world().kafka.hanging.is_empty() {
+            self.drain_beside_hanging().await;
+        }
         let until = Instant::now() + Duration::from_secs(240);
         while !self.is_drained() && Instant::now() < until {
             sleep(Duration::from_secs(1)).await;

@@ -40,7 +40,7 @@ use crate::{
 /// No transform may take longer.
 const TRANSFORM_TIMEOUT: Duration = Duration::from_secs(2);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(10);
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -55,22 +55,30 @@ pub(super) struct Verdict {
     pub(super) skipped: u32,
 }
 
+/// Keeps what a process says does not move.
 #[derive(Debug)]
-struct Deaf;
+struct Told {
+    sim: Arc<Sim>,
+    process: usize,
+}
 
-impl Observer for Deaf {
+impl Observer for Told {
     fn beat(&self) {}
     fn joined(&self, _: usize) {}
-    fn stalled(&self, _: Vec<Stall>) {}
+    fn stalled(&self, stalls: Vec<Stall>) {
+        self.sim.world().stalls.insert(self.process, stalls);
+    }
     fn transformed(&self, _: usize, _: Duration) {}
     fn transform_failed(&self, _: &str) {}
     fn committed(&self, _: &Counts, _: Duration) {}
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
     fn abandoned(&self, _: usize) {}
+    fn store_behind(&self, _: u64) {}
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
+    fn offsets_lost(&self, _: &Partition, _: u64) {}
 }
 
 /// A run under way.
@@ -88,6 +96,7 @@ pub(super) struct Run {
 /// A record of a random fate and one of a few keys.
 fn record(rng: &mut SmallRng, partition: &Partition, offset: i64, bad: bool) -> SourceRecord {
     let fate = match rng.random_range(0..if bad { 6 } else { 20 }) {
+        0 if rng.random_bool(0.5) => Fate::Refused,
         0 => Fate::Fails,
         1 => Fate::Rejected,
         2..=3 => Fate::FailsFirst(rng.random_range(1..4)),
@@ -135,6 +144,7 @@ impl Run {
             world.store_rate = case.store_rate;
             world.bias = case.bias;
             world.recycles = case.recycles;
+            world.cost = case.cost;
             world.refuses = case.capture == StorePayload::Bytes;
         }
         Self {
@@ -206,7 +216,11 @@ impl Run {
             feedback,
             settings: self.settings.clone(),
             clock,
-            observer: Arc::new(Deaf),
+            observer: Arc::new(Told {
+                sim: self.sim.clone(),
+                process,
+            }),
+            begun: self.sim.begun[self.sim.slot(process)].clone(),
             stop: self.stop.clone(),
         });
         lane.run(Duration::from_secs(25)).await
@@ -287,6 +301,9 @@ impl Run {
             };
             let offset = kafka.end_of(partition) + i64::from(rng.random_bool(0.2));
             kafka.append(record(rng, partition, offset, self.case.bad));
+        }
+        if let Some(partition) = partitions.choose(rng).filter(|_| rng.random_bool(0.5)) {
+            kafka.mark(partition, rng.random_range(1..4));
         }
     }
 

@@ -13,6 +13,7 @@ use rand::Rng;
 use tokio::time::{Instant, sleep};
 use tracker_api::Partition;
 
+use self::transact::{fenced, retriable};
 use super::{
     faults::{Step, Strike},
     group::Refusal,
@@ -21,8 +22,8 @@ use super::{
 use crate::{
     config::Tracking,
     kafka::{
-        Aborted, Attempt, Committed, Error, ErrorKind, Membership, Polled, Position, Positions, Result,
-        Session, Settled,
+        Aborted, Attempt, Committed, Error, ErrorKind, Log, Membership, Polled, Position, Positions, Result,
+        Session, Settled, Topic,
     },
     mutant::{self, Mutant},
     note::{self, Reading},
@@ -43,6 +44,8 @@ pub(super) struct SimSession {
     process: usize,
     transactional_id: String,
     instance: Option<String>,
+    /// Whether each record travels in a request of its own, until a commit.
+    alone: bool,
     /// Only the laws look at it.
     tracking: Tracking,
     epoch: u32,
@@ -50,20 +53,6 @@ pub(super) struct SimSession {
     readers: BTreeMap<Partition, Reader>,
     /// Callbacks that were served and that the lane has not heard of yet.
     news: VecDeque<Membership>,
-}
-
-fn retriable(message: &str) -> Error {
-    Error {
-        kind: ErrorKind::Retriable,
-        message: message.to_owned(),
-    }
-}
-
-fn fenced(message: &str) -> Error {
-    Error {
-        kind: ErrorKind::Fenced,
-        message: message.to_owned(),
-    }
 }
 
 impl SimSession {
@@ -75,6 +64,7 @@ impl SimSession {
             process,
             transactional_id: format!("orders-slot-{slot}-0"),
             epoch: 0,
+            alone: false,
             member: String::new(),
             readers: BTreeMap::new(),
             news: VecDeque::new(),
@@ -169,12 +159,16 @@ impl SimSession {
             };
             let left = max.saturating_sub(records.len());
             let share = world.rng.random_range(0..=left.min(6));
+            let end = world.kafka.end_of(partition);
             let found = world.kafka.records(partition, next);
-            let found = found.get(..share.min(found.len())).unwrap_or_default();
-            if let Some(last) = found.last() {
+            let taken = found.get(..share.min(found.len())).unwrap_or_default();
+            if taken.len() == found.len() {
+                // Markers stand between the last record and the end.
+                reader.next = Some(end.max(next));
+            } else if let Some(last) = taken.last() {
                 reader.next = Some(last.id.offset + 1);
             }
-            records.extend_from_slice(found);
+            records.extend_from_slice(taken);
         }
         records
     }
@@ -195,15 +189,19 @@ fn names(partitions: &[Partition]) -> String {
 }
 
 impl Positions for SimSession {
-    async fn committed(&mut self, of: &[Partition]) -> Result<Vec<Position>> {
+    async fn positions(&mut self, of: &[Partition]) -> Result<Vec<Option<Position>>> {
         if self.step(Step::Read).await == Strike::Fail {
             return Err(retriable("OffsetFetch"));
         }
         let world = self.sim.world();
-        let read = of
-            .iter()
-            .map(|p| world.kafka.position(p).ok_or_else(|| retriable("_TIMED_OUT")));
-        read.collect()
+        Ok(of.iter().map(|p| world.kafka.position(p)).collect())
+    }
+
+    async fn topic(&mut self, _: &str) -> Result<Topic> {
+        if self.step(Step::Read).await == Strike::Fail {
+            return Err(retriable("DescribeTopics"));
+        }
+        Ok(self.sim.world().kafka.topic())
     }
 
     async fn partitions(&mut self, _: &str) -> Result<Vec<Partition>> {
@@ -319,6 +317,31 @@ impl Session for SimSession {
         Ok(())
     }
 
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        let started = self.readers.iter();
+        started
+            .filter_map(|(p, reader)| Some((p.clone(), reader.next?)))
+            .collect()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, Log)> {
+        let world = self.sim.world();
+        let log = |p: &Partition| {
+            let Range { start, end } = world.kafka.bounds.get(p).cloned()?;
+            let (stable, age) = (end, Duration::ZERO);
+            Some((
+                p.clone(),
+                Log {
+                    start,
+                    stable,
+                    end,
+                    age,
+                },
+            ))
+        };
+        self.readers.keys().filter_map(log).collect()
+    }
+
     async fn transact(&mut self, attempt: &Attempt) -> std::result::Result<Committed, Aborted> {
         self.sim.log(&self.who(), || {
             let steps: Vec<_> = attempt
@@ -354,8 +377,10 @@ impl Session for SimSession {
         if is_wrong {
             asked = unadvanced.into_iter().collect();
         }
-        let positions = self.committed(&asked).await?;
+        let positions = self.positions(&asked).await?;
+        let positions: Vec<Position> = positions.into_iter().flatten().collect();
         let settled = match note::read_outcome(attempt, &positions) {
+            Reading::TakenOver if positions.len() < asked.len() => return Err(retriable("_TIMED_OUT")),
             Reading::Committed => Settled::Committed(Committed::by_session(attempt.id)),
             // It stands where it stood, as one does that is not advanced.
             _ if is_wrong => Settled::Aborted,

@@ -23,7 +23,7 @@ use super::{
     kafka::{Fault, Kafka, Open},
     laws::{Laws, Stores},
 };
-use crate::clock::Clock;
+use crate::{begun::Begun, clock::Clock, lane::stalls::Stall};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
@@ -71,6 +71,10 @@ pub(super) struct World {
     pub(super) refuses: bool,
     /// Whether the recycle rule is kept.
     pub(super) recycles: bool,
+    /// How long the brokers take for each record of a transaction.
+    pub(super) cost: Duration,
+    /// What each process says does not move.
+    pub(super) stalls: BTreeMap<usize, Vec<Stall>>,
     history: Option<Vec<String>>,
 }
 
@@ -82,6 +86,7 @@ pub(super) struct Sim {
     pub(super) store: MemoryTracker,
     /// Each slot has its own, which outlives its processes.
     pub(super) fallbacks: Vec<MemoryTracker>,
+    pub(super) begun: Vec<Arc<Begun>>,
 }
 
 impl fmt::Debug for Sim {
@@ -112,6 +117,8 @@ impl Sim {
             struck: BTreeMap::new(),
             refuses: false,
             recycles: true,
+            cost: Duration::ZERO,
+            stalls: BTreeMap::new(),
             history: with_history.then(Vec::new),
         };
         Arc::new(Self {
@@ -120,6 +127,7 @@ impl Sim {
             origin: Instant::now(),
             store: MemoryTracker::default(),
             fallbacks: (0..4).map(|_| MemoryTracker::default()).collect(),
+            begun: (0..4).map(|_| Begun::forgetful()).collect(),
         })
     }
 

@@ -67,6 +67,8 @@ catalogue! {
         "Source records passed without output because the store holds their success (outbox.skip-succeeded)";
     DEAD_LETTERS: Kind::Counter, "orch_dead_letters_total", "records", ["lane"],
         "Dead letters produced in committed transactions";
+    LETTERS_OMITTED: Kind::Counter, "orch_dead_letters_omitted_total", "records", ["lane"],
+        "Failures that committed transactions passed without a dead letter, as the topic refused it in every form; the store holds them";
     TRANSFORM_FAIL: Kind::Counter, "orch_transform_fail_total", "tries", ["lane", "error_class"],
         "Tries of a transform that failed; the first 64 classes by name, the rest as other";
     TRANSFORMATION_TIME: Kind::Histogram(RECORDS), "orch_transformation_time_seconds", "seconds", ["lane"],
@@ -88,7 +90,9 @@ catalogue! {
     IN_FLIGHT: Kind::Gauge, "orch_in_flight_records", "records", ["lane"],
         "Records polled and not yet committed";
     LAG: Kind::Gauge, "orch_lag_records", "records", ["lane", "topic", "partition"],
-        "Records between the committed offset and the end of the log; 0 where the lane no longer owns the partition";
+        "Offsets between the committed offset and the last stable one; absent where that is not known, or the lane does not read the partition";
+    OFFSETS_LOST: Kind::Counter, "orch_offsets_lost_total", "offsets", ["lane", "topic", "partition"],
+        "Offsets that were deleted before they were read, and passed over as on-unreadable says";
     PARTITIONS: Kind::Gauge, "orch_assigned_partitions", "partitions", ["lane"],
         "Partitions that the lane owns";
     BLOCKED: Kind::Gauge, "orch_blocked_partitions", "partitions", ["lane"],
@@ -101,6 +105,8 @@ catalogue! {
         "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],
         "Failures that the tracker did not keep: its queue was full for too long an outage, or the store did not take them";
+    STORE_BEHIND: Kind::Counter, "orch_store_behind_total", "offsets", ["lane"],
+        "Offsets that the store had confirmed and did not know any more: it came back older, or was emptied";
     TRACKER_CALLS: Kind::Counter, "orch_tracker_calls_total", "calls", ["operation", "outcome"],
         "Calls to the store by outcome; circuit_open and probe_busy were not sent";
     TRACKER_TIME: Kind::Histogram(CALLS), "orch_tracker_call_duration_seconds", "seconds", ["operation"],
@@ -113,6 +119,10 @@ catalogue! {
         "Entries that the retention has deleted: succeeded, resolved, or superseded by a newer era";
     DRAINED: Kind::Counter, "orch_fallback_drained_total", "entries", [],
         "Failures that were brought from the fallback into the store";
+    CORRUPT_ROWS: Kind::Gauge, "orch_tracker_corrupt_rows", "rows", [],
+        "Rows of the store that were met since it was opened and cannot be read: they are put aside";
+    STORE_RISK: Kind::Gauge, "orch_tracker_risk", "", ["risk"],
+        "1 for a promise that the tracking needs and that the store, as it is set up now, does not give";
     FALLBACK_HOLDS: Kind::Gauge, "orch_fallback_holds", "", [],
         "1 while the fallback holds failures that the store has not taken yet";
     CIRCUIT: Kind::Gauge, "orch_circuit_state", "", ["state"],

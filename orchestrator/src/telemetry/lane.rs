@@ -10,8 +10,9 @@ use tracker_api::Partition;
 use super::{
     catalogue::{
         ABORTS, BATCH_OK, BATCH_TIME, BLOCKED, COMMIT_TIME, DEAD_LETTERS, IN_FLIGHT, LAG, LAST_PROGRESS,
-        RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT, RECORDS_SKIPPED, RECORDS_TIME,
-        RECYCLES, STALLED, TRACKER_LOST, TRANSACTION_TIME, TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
+        LETTERS_OMITTED, OFFSETS_LOST, RECORDS_FAILED, RECORDS_FILTERED, RECORDS_IN, RECORDS_OK, RECORDS_OUT,
+        RECORDS_SKIPPED, RECORDS_TIME, RECYCLES, STALLED, STORE_BEHIND, TRACKER_LOST, TRANSACTION_TIME,
+        TRANSFORM_FAIL, TRANSFORMATION_TIME, UNKNOWN,
     },
     classes::ERRORS,
 };
@@ -32,6 +33,8 @@ pub struct Counts {
     pub skipped: u64,
     /// Dead letters that it produced.
     pub dead_letters: u64,
+    /// Failures that it passed without the dead letter, which the topic refused in every form.
+    pub letters_omitted: u64,
 }
 
 /// The numbers of one lane. The lane counts by itself and publishes once per batch, after the commit: a metric never
@@ -46,6 +49,7 @@ pub struct LaneMetrics {
     filtered: Counter,
     skipped: Counter,
     dead_letters: Counter,
+    letters_omitted: Counter,
     transformation: Histogram,
     record_time: Histogram,
     batch_time: Histogram,
@@ -55,6 +59,7 @@ pub struct LaneMetrics {
     blocked: Gauge,
     last_progress: Gauge,
     lost: Counter,
+    behind: Counter,
     lag: Mutex<BTreeMap<Partition, Gauge>>,
     /// Time spent in transforms since the last commit.
     transforming: Mutex<Duration>,
@@ -86,6 +91,7 @@ impl LaneMetrics {
             filtered: RECORDS_FILTERED.counter(labels),
             skipped: RECORDS_SKIPPED.counter(&[("lane", &lane), ("reason", "succeeded")]),
             dead_letters: DEAD_LETTERS.counter(labels),
+            letters_omitted: LETTERS_OMITTED.counter(labels),
             transformation: TRANSFORMATION_TIME.histogram(labels),
             record_time: RECORDS_TIME.histogram(labels),
             batch_time: BATCH_TIME.histogram(labels),
@@ -94,6 +100,7 @@ impl LaneMetrics {
             in_flight: IN_FLIGHT.gauge(labels),
             blocked: BLOCKED.gauge(labels),
             lost: TRACKER_LOST.counter(labels),
+            behind: STORE_BEHIND.counter(labels),
             lag: Mutex::default(),
             transforming: Mutex::default(),
             lane,
@@ -110,6 +117,7 @@ impl LaneMetrics {
         self.filtered.increment(counts.filtered);
         self.skipped.increment(counts.skipped);
         self.dead_letters.increment(counts.dead_letters);
+        self.letters_omitted.increment(counts.letters_omitted);
         self.transaction.record(transaction);
         self.commit.record(commit);
         let transforming =
@@ -156,15 +164,18 @@ impl LaneMetrics {
         self.in_flight.set(gauge(n));
     }
 
-    /// The lag of every partition that the lane owns now. Those it owned before and that are not named go to 0.
-    pub fn lag(&self, of: &[(Partition, i64)]) {
+    /// The lag of every partition that the lane reads now. What is not known, or not read any more, is not shown.
+    pub fn lag(&self, of: &[(Partition, Option<i64>)]) {
         let mut known = self.lag.lock().unwrap_or_else(PoisonError::into_inner);
         for (partition, gauge) in known.iter() {
-            if !of.iter().any(|(named, _)| named == partition) {
-                gauge.set(0.0);
+            if !of.iter().any(|(named, lag)| named == partition && lag.is_some()) {
+                gauge.set(super::NOT_KNOWN);
             }
         }
-        for (partition, lag) in of {
+        for (partition, lag) in of
+            .iter()
+            .filter_map(|(partition, lag)| Some((partition, (*lag)?)))
+        {
             let gauge = known.entry(partition.clone()).or_insert_with(|| {
                 LAG.gauge(&[
                     ("lane", &self.lane),
@@ -173,8 +184,20 @@ impl LaneMetrics {
                 ])
             });
             #[allow(clippy::cast_precision_loss, reason = "exact below 2^53 records")]
-            gauge.set((*lag).max(0) as f64);
+            gauge.set(lag.max(0) as f64);
         }
+    }
+
+    /// So many offsets of a partition are lost.
+    pub fn offsets_lost(&self, partition: &Partition, offsets: u64) {
+        let number = partition.number.to_string();
+        OFFSETS_LOST
+            .counter(&[
+                ("lane", &self.lane),
+                ("topic", &partition.topic),
+                ("partition", &number),
+            ])
+            .increment(offsets);
     }
 
     /// `n` partitions stand at a failing record.
@@ -195,6 +218,11 @@ impl LaneMetrics {
     /// `n` more failures were not kept (tracking is `lightweight`).
     pub fn tracker_lost(&self, n: u64) {
         self.lost.increment(n);
+    }
+
+    /// The store lacks `n` more offsets that it had confirmed.
+    pub fn store_behind(&self, n: u64) {
+        self.behind.increment(n);
     }
 
     /// A commit without an answer was settled: `committed`, `aborted` or `taken_over`.
@@ -250,6 +278,7 @@ mod tests {
             filtered: 1,
             skipped: 3,
             dead_letters: 2,
+            letters_omitted: 1,
         };
         lane.committed(&counts, Duration::from_millis(30), Duration::from_millis(3));
         lane.committed(
@@ -266,6 +295,7 @@ mod tests {
             ("orch_records_failed_total", 2.0),
             ("orch_records_filtered_total", 1.0),
             ("orch_dead_letters_total", 2.0),
+            ("orch_dead_letters_omitted_total", 1.0),
             ("orch_batch_processing_time_seconds_count", 2.0),
             ("orch_records_processing_time_seconds_count", 1.0),
             ("orch_records_processing_time_seconds_sum", 0.005),
@@ -286,20 +316,23 @@ mod tests {
     }
 
     #[test]
-    fn the_lag_of_a_partition_that_left_is_zero() {
+    fn the_lag_of_a_partition_that_left_or_that_nobody_knows_is_not_shown() {
         let renderer = super::super::install();
         let lane = LaneMetrics::new(902);
-        let (stays, leaves) = (Partition::new("orders", 0), Partition::new("orders", 1));
-        lane.lag(&[(stays.clone(), 7), (leaves, 9)]);
-        lane.lag(&[(stays, 5)]);
-        let text = renderer.render();
-        let lag = |n: i32| {
-            line(
-                &text,
-                &format!("orch_lag_records{{lane=\"902\",topic=\"orders\",partition=\"{n}\"}}"),
-            )
+        let of = |n| Partition::new("orders", n);
+        let shown = || {
+            let text = renderer.render();
+            [0, 1, 2].map(|n| {
+                let start = format!("orch_lag_records{{lane=\"902\",topic=\"orders\",partition=\"{n}\"}}");
+                line(&text, &start)
+            })
         };
-        assert_eq!((lag(0), lag(1)), (Some(5.0), Some(0.0)), "{text}");
+        lane.lag(&[(of(0), Some(7)), (of(1), Some(9)), (of(2), Some(11))]);
+        assert_eq!(shown(), [Some(7.0), Some(9.0), Some(11.0)]);
+        lane.lag(&[(of(0), Some(5)), (of(2), None)]);
+        assert_eq!(shown(), [Some(5.0), None, None]);
+        lane.lag(&[(of(0), Some(5)), (of(2), Some(0))]);
+        assert_eq!(shown(), [Some(5.0), None, Some(0.0)]);
     }
 
     #[test]

@@ -20,7 +20,12 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 pub use catalogue::{CATALOGUE, Kind, Metric};
 pub use lane::{Counts, LaneMetrics};
 pub(crate) use repeated::Repeated;
-pub(crate) use store::{Call, circuit, drained, fallback_holds, purged, retried, slice};
+pub(crate) use store::{
+    Call, circuit, corrupt_rows, drained, fallback_holds, purged, retried, slice, store_risks,
+};
+
+/// What a gauge is set to when nothing is known: it is not shown then. Sums and alerts would take a 0 for a fact.
+pub(crate) const NOT_KNOWN: f64 = f64::NAN;
 
 static INSTALLED: OnceLock<Renderer> = OnceLock::new();
 
@@ -29,9 +34,13 @@ static INSTALLED: OnceLock<Renderer> = OnceLock::new();
 pub struct Renderer(PrometheusHandle);
 
 impl Renderer {
-    /// Every metric that has been touched since [`install`].
+    /// Every metric that has been touched since [`install`]; gauges of which nothing is known are left out.
     pub fn render(&self) -> String {
-        self.0.render()
+        let text = self.0.render();
+        let known = |line: &&str| !line.ends_with(" NaN");
+        text.split_inclusive('\n')
+            .filter(|line| known(&line.trim_end()))
+            .collect()
     }
 }
 

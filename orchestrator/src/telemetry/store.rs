@@ -1,8 +1,8 @@
 use std::time::Instant;
 
 use super::catalogue::{
-    CIRCUIT, CIRCUIT_OPEN, DEGRADED, DRAINED, FALLBACK_HOLDS, PURGED, TRACKER_CALLS, TRACKER_RETRIES,
-    TRACKER_SLICE, TRACKER_TIME,
+    CIRCUIT, CIRCUIT_OPEN, CORRUPT_ROWS, DEGRADED, DRAINED, FALLBACK_HOLDS, PURGED, STORE_RISK,
+    TRACKER_CALLS, TRACKER_RETRIES, TRACKER_SLICE, TRACKER_TIME,
 };
 
 /// One call to the store, counted when it ends; a call whose future is dropped counts as `cancelled`.
@@ -60,6 +60,25 @@ pub(crate) fn purged(kind: &'static str, count: u64) {
 /// So many failures went from the fallback into the store.
 pub(crate) fn drained(count: u64) {
     DRAINED.counter(&[]).increment(count);
+}
+
+/// So many rows of the store cannot be read.
+pub(crate) fn corrupt_rows(count: usize) {
+    CORRUPT_ROWS
+        .gauge(&[])
+        .set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
+/// The store stopped giving the promises `now`; those of `before` that are not among them it gives again.
+pub(crate) fn store_risks<'n>(
+    before: impl Iterator<Item = &'n String>,
+    now: impl Iterator<Item = &'n String>,
+) {
+    for (names, value) in [(before.collect::<Vec<_>>(), 0.0), (now.collect(), 1.0)] {
+        for name in names {
+            STORE_RISK.gauge(&[("risk", name)]).set(value);
+        }
+    }
 }
 
 /// Whether failures wait in the fallback.

@@ -262,3 +262,20 @@ fn a_source_that_repeats_an_id_allows_no_verdict() {
             .contains("order-0 was produced twice")
     );
 }
+
+#[test]
+fn an_empty_source_is_no_proof_of_anything() {
+    let nothing = Scene {
+        source: vec![],
+        target: vec![],
+        dead: vec![],
+        committed: BTreeMap::new(),
+    };
+    let verdict = nothing.judge();
+    assert_eq!((verdict.is_true(), verdict.exit_code()), (false, 2));
+    assert!(verdict.to_string().starts_with("could not conclude"), "{verdict}");
+    assert_eq!(scene().judge().exit_code(), 0);
+    let mut foreign = scene();
+    foreign.source.clear();
+    assert_ne!(foreign.judge().exit_code(), 0);
+}

@@ -69,9 +69,25 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// With which code a program that gives this verdict ends: 0 if it is true, 1 if not, 2 if nothing could be concluded.
+    pub fn exit_code(&self) -> u8 {
+        match (self.is_true(), self.is_empty()) {
+            (true, _) => 0,
+            (false, true) => 2,
+            (false, false) => 1,
+        }
+    }
+
+    /// Whether there was nothing to judge: no order in the source topic, and nothing that came from nowhere. Who looks at the
+    /// wrong topic, or before the first order, must not read that all is well.
+    pub fn is_empty(&self) -> bool {
+        self.produced == 0 && self.faults.is_empty()
+    }
+
     /// Every id exactly once, in order, as it should be, and everything done.
     pub fn is_true(&self) -> bool {
-        self.faults.is_empty()
+        !self.is_empty()
+            && self.faults.is_empty()
             && self.unfinished.is_empty()
             && self.produced == self.enriched + self.failed + self.nothing
     }
@@ -117,6 +133,9 @@ const NAMED: usize = 5;
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("could not conclude: the source topic holds no orders");
+        }
         let count = |fault| grouped(self.ids(fault).len());
         write!(
             f,

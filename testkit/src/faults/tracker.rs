@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tracker_api::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress, Purgeable, Query,
-    RecordId, Result, Risk, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, Page, Progress,
+    Purgeable, Query, RecordId, Result, Risk, Timestamp,
 };
 
 use super::{Switch, Tracker};
@@ -83,7 +83,11 @@ impl FailureTracker for FaultyTracker {
         self.call(self.inner.ping()).await
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.inner.risks().await
     }
 }

@@ -126,10 +126,13 @@ impl Live {
         Progress {
             partition: self.partition.clone(),
             era: 1,
+            term: 1,
+            attempt: version(round, Outcome::Succeeded).attempt,
             floor: 0,
             received: behind,
             committed: behind,
             gaps: tracker_api::Gaps::default(),
+            missed: tracker_api::Gaps::default(),
             failed: 0,
             succeeded: behind.unsigned_abs(),
             at: Timestamp(EPOCH + round),

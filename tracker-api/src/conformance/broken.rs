@@ -7,8 +7,8 @@ use async_trait::async_trait;
 pub use super::flaws::Flaw;
 use super::{Harness, Memory};
 use crate::{
-    Change, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace, Order,
-    Outcome, Page, Progress, Purgeable, Query, Result, Risk, Status, Timestamp,
+    Change, CorruptRow, DynTracker, Entry, Error, ErrorKind, FailureTracker, Group, MemoryTracker, Namespace,
+    Order, Outcome, Page, Progress, Purgeable, Query, Result, Risk, Status, Timestamp,
 };
 
 /// A memory tracker with a flaw, and its harness.
@@ -107,6 +107,7 @@ impl FailureTracker for Broken {
             }
             _ => {}
         }
+        let progress = &self.wrong_gaps(progress)[..];
         let stood = match self.flaw {
             Flaw::JoinsTheWrongWayRound
             | Flaw::LetsTheLastWriteWin
@@ -380,7 +381,11 @@ impl FailureTracker for Broken {
         self.inner.ping().await
     }
 
-    fn risks(&self) -> Vec<Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> Result<Vec<Risk>> {
+        self.inner.risks().await
     }
 }

@@ -125,6 +125,7 @@ pub(super) async fn numbers_come_back_unchanged_to_their_bounds(case: Case) -> V
         written.push(entry);
     }
     let mut row = progress(u64::MAX, 0..=i64::MAX, i64::MAX);
+    (row.term, row.attempt) = (u64::MAX, crate::AttemptId(uuid::Uuid::max()));
     row.gaps.add(0..i64::MAX);
     (row.failed, row.succeeded, row.at) = (u64::MAX, u64::MAX, Timestamp(i64::MAX));
     tracker.record(&written, std::slice::from_ref(&row)).await?;
@@ -255,6 +256,8 @@ pub(super) async fn progress_survives_a_reopen(case: Case) -> Verdict {
     let tracker = case.open().await?;
     let mut row = progress(3, 10..=20, 30);
     row.gaps.add(12..14);
+    row.missed.add(13..14);
+    (row.term, row.attempt) = (7, crate::AttemptId(uuid::Uuid::from_u128(5 << 80)));
     tracker.record(&[], std::slice::from_ref(&row)).await?;
     let tracker = case.reopen(tracker).await?;
     same!(tracker.progress().await?, [row], "after a reopen");

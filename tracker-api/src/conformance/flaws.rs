@@ -106,6 +106,14 @@ flaws! {
     RefusesAnEmptyCall => an_empty_call_changes_nothing,
     /// Keeps the greatest positions of any era.
     JoinsProgressAcrossEras => progress_of_a_greater_era_wins_whole,
+    /// Keeps every gap that any writer ever named.
+    UnitesTheGapsOfAllWriters => the_gaps_are_those_of_the_later_writer,
+    /// Keeps the gaps of the row that came last.
+    TakesTheGapsThatCameLast => the_gaps_are_those_of_the_later_writer,
+    /// Keeps no word of what the store was never told.
+    ForgetsWhatItMissed => the_gaps_are_those_of_the_later_writer,
+    /// Of two rows of one writer the gaps of the later call stay.
+    KeepsTheGapsOfOneRow => progress_of_one_writer_unites_its_gaps,
     /// Lists partitions as text orders them.
     OrdersPartitionsAsText => progress_is_one_row_per_partition_in_order,
     /// Keeps no progress over a reopen.

@@ -99,10 +99,13 @@ pub(super) fn progress(era: u64, positions: std::ops::RangeInclusive<i64>, recei
     Progress {
         partition: Partition::new("orders", 0),
         era,
+        term: 1,
+        attempt: AttemptId(Uuid::from_u128(1)),
         floor: *positions.start(),
         received,
         committed: *positions.end(),
         gaps: Gaps::default(),
+        missed: Gaps::default(),
         failed: 0,
         succeeded: 0,
         at: Timestamp(1_000),

@@ -13,8 +13,8 @@ use super::{
     make::{captured, claim, resolution, version},
 };
 use crate::{
-    Change, Decision, DynTracker, Entry, Failure, Model, Order, Outcome, Partition, Progress, Purgeable,
-    Query, RecordId, Status, Timestamp,
+    AttemptId, Change, Decision, DynTracker, Entry, Failure, Model, Order, Outcome, Partition, Progress,
+    Purgeable, Query, RecordId, Status, Timestamp,
 };
 
 /// Programs in each run of the suite; the environment's `PROPTEST_CASES` asks for another number.
@@ -79,15 +79,20 @@ fn entries() -> impl Strategy<Value = Entry> {
 }
 
 fn progress() -> impl Strategy<Value = Progress> {
-    (ids(), 1..=2_u64, 0..12_i64, 0..5_i64, 0..9_u64).prop_map(|(id, era, floor, gap, count)| {
-        let mut row = Progress {
-            partition: id.partition,
-            ..super::make::progress(era, floor..=floor + 3, floor + 5)
-        };
-        row.gaps.add(gap..gap + 2);
-        (row.failed, row.succeeded, row.at) = (count, 9 - count, Timestamp(floor));
-        row
-    })
+    let writers = (1..=2_u64, 0..3_u128);
+    (ids(), 1..=2_u64, writers, 0..12_i64, 0..5_i64, 0..9_u64).prop_map(
+        |(id, era, writer, floor, gap, count)| {
+            let mut row = Progress {
+                partition: id.partition,
+                ..super::make::progress(era, floor..=floor + 3, floor + 5)
+            };
+            (row.term, row.attempt) = (writer.0, AttemptId(uuid::Uuid::from_u128(writer.1)));
+            row.gaps.add(gap..gap + 2);
+            row.missed.add(gap..gap + 1);
+            (row.failed, row.succeeded, row.at) = (count, 9 - count, Timestamp(floor));
+            row
+        },
+    )
 }
 
 fn decisions() -> impl Strategy<Value = Decision> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::broken::{Broken, Flaw};
-use crate::{Entry, Model, Page, Partition, Query, Result, Version, coalesce};
+use crate::{Entry, Model, Page, Partition, Progress, Query, Result, Version, coalesce};
 
 impl Broken {
     pub(super) async fn one_by_one(&self, entries: &[Entry]) {
@@ -45,6 +45,37 @@ impl Broken {
             _ => {}
         }
         joined
+    }
+
+    /// Rows whose join, which is right, ends in what a wrong one would keep.
+    pub(super) fn wrong_gaps(&self, progress: &[Progress]) -> Vec<Progress> {
+        let mut rows = progress.to_vec();
+        let mut model = self.inner.model();
+        for new in &mut rows {
+            let held = model.progress.get_mut(&new.partition);
+            let Some(held) = held.filter(|held| held.era == new.era) else {
+                continue;
+            };
+            match self.flaw {
+                Flaw::UnitesTheGapsOfAllWriters => {
+                    held.gaps.unite(&new.gaps);
+                    new.gaps.clone_from(&held.gaps);
+                }
+                Flaw::TakesTheGapsThatCameLast => {
+                    held.gaps.clone_from(&new.gaps);
+                    held.missed.clone_from(&new.missed);
+                }
+                Flaw::KeepsTheGapsOfOneRow if held.writer() == new.writer() => {
+                    held.gaps.clone_from(&new.gaps);
+                }
+                _ => {}
+            }
+        }
+        if self.flaw == Flaw::ForgetsWhatItMissed {
+            rows.iter_mut()
+                .for_each(|row| row.missed = crate::Gaps::default());
+        }
+        rows
     }
 
     /// A listing by a filter that is read wrongly: the other filters, then the wrong one.

@@ -264,10 +264,13 @@ fn purging_spares_what_is_unfinished_or_replayed_or_open() {
     let progress = |era, floor| Progress {
         partition: Partition::new("t", 0),
         era,
+        term: 1,
+        attempt: AttemptId::default(),
         floor,
         received: 0,
         committed: 0,
         gaps: crate::Gaps::default(),
+        missed: crate::Gaps::default(),
         failed: 0,
         succeeded: 0,
         at: Timestamp(0),

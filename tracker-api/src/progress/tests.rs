@@ -82,24 +82,29 @@ proptest! {
 fn rows() -> impl Strategy<Value = Progress> {
     (
         0..3_u64,
-        0..9_i64,
-        0..9_i64,
-        0..9_i64,
+        (0..3_u64, 0..3_u128),
+        (0..9_i64, 0..9_i64, 0..9_i64),
+        steps(),
         steps(),
         0..9_u64,
         0..9_i64,
     )
-        .prop_map(|(era, floor, received, committed, steps, count, at)| Progress {
-            partition: Partition::new("t", 0),
-            era,
-            floor,
-            received,
-            committed,
-            gaps: done(&steps).0,
-            failed: count,
-            succeeded: 9 - count,
-            at: Timestamp(at),
-        })
+        .prop_map(
+            |(era, (term, attempt), (floor, received, committed), gaps, missed, count, at)| Progress {
+                partition: Partition::new("t", 0),
+                era,
+                term,
+                attempt: AttemptId(uuid::Uuid::from_u128(attempt)),
+                floor,
+                received,
+                committed,
+                gaps: done(&gaps).0,
+                missed: done(&missed).0,
+                failed: count,
+                succeeded: 9 - count,
+                at: Timestamp(at),
+            },
+        )
 }
 
 #[test]
@@ -109,4 +114,18 @@ fn gaps_at_the_bounds_of_a_number_do_not_overflow() {
     assert_eq!(gaps.iter().collect::<Vec<_>>(), [&(i64::MIN..i64::MAX)]);
     gaps.remove(&(i64::MIN..i64::MAX));
     assert!(gaps.is_empty());
+}
+
+#[test]
+fn a_row_from_before_rows_named_their_writer_is_of_the_least_one() {
+    let old = r#"{"partition":{"topic":"t","number":0},"era":1,"floor":0,"received":9,"committed":9,"gaps":[{"start":3,"end":5}],"failed":0,"succeeded":7,"at":1}"#;
+    let old: Progress = serde_json::from_str(old).unwrap();
+    assert_eq!(old.writer(), (0, AttemptId::default()));
+    let mut row = old.clone();
+    row.join(&Progress {
+        term: 1,
+        gaps: Gaps::default(),
+        ..old
+    });
+    assert!(row.gaps.is_empty(), "whoever names himself is later: {row:?}");
 }

@@ -29,6 +29,11 @@ fn an_address_is_shown_without_what_is_secret_in_it() {
             "mongodb://ada:h?un/t@er2@a,b/orders?w=1&sslKeyPassword=x",
             "mongodb://ada:***@a,b/orders?w=1&sslKeyPassword=***",
         ),
+        (
+            "jdbc:postgresql://h/o?user=ada&pw=x",
+            "jdbc:postgresql://h/o?user=ada&pw=***",
+        ),
+        ("redis://h/0?hunter2", "redis://h/0?***"),
         ("redis://:hunter2@localhost/0", "redis://:***@localhost/0"),
         ("hunter2", "***"),
         ("", ""),

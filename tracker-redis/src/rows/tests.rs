@@ -164,10 +164,13 @@ fn the_stored_bytes_are_those_of_format_1() {
     let mut row = Progress {
         partition: entry.id.partition,
         era: 1,
+        term: 8,
+        attempt: AttemptId(uuid::Uuid::from_u128(9)),
         floor: 2,
         received: 3,
         committed: 4,
         gaps: Gaps::default(),
+        missed: Gaps::default(),
         failed: 5,
         succeeded: 6,
         at: Timestamp(7),
@@ -180,15 +183,28 @@ fn the_stored_bytes_are_those_of_format_1() {
         "8000000000000004",
         "0000000000000005",
     ];
-    let others = [
-        "0000000000000006",
-        "8000000000000007",
-        "8000000000000000",
-        "8000000000000001",
-    ];
-    assert_eq!(hex(&progress(&row)), numbers.concat() + &others.concat());
+    let others = ["0000000000000006", "8000000000000007"];
+    let writer = ["0000000000000008", "00000000000000000000000000000009"];
+    let gap = ["8000000000000000", "8000000000000001"];
+    let head = numbers.concat() + &others.concat();
+    let read = |row: &Progress, bytes: &[u8]| read_progress(&crate::codec::partition(&row.partition), bytes);
+    let bytes = progress(&row);
+    assert_eq!(hex(&bytes), head.clone() + &writer.concat() + &gap.concat());
+    assert_eq!(read(&row, &bytes), Some(row.clone()));
+    // As format 1 wrote it, without a writer.
+    let old = [&bytes[..56], &bytes[80..]].concat();
+    let nobody = Progress {
+        term: 0,
+        attempt: AttemptId::default(),
+        ..row.clone()
+    };
+    assert_eq!(read(&row, &old), Some(nobody));
+    row.missed.add(0..1);
+    let bytes = progress(&row);
+    let missed = ["ffffffffffffffffffffffffffffffff"].concat();
     assert_eq!(
-        read_progress(&crate::codec::partition(&row.partition), &progress(&row)),
-        Some(row)
+        hex(&bytes),
+        head + &writer.concat() + &gap.concat() + &missed + &gap.concat()
     );
+    assert_eq!(read(&row, &bytes), Some(row));
 }

@@ -16,7 +16,7 @@ local rest = scan(function(id, value)
     end
   end
   return false
-end)
+end, function() end)
 local answer = {}
 for _, print in ipairs(order) do
   local group = groups[print]

@@ -11,8 +11,9 @@ local eras, floors = {}, {}
 if kind == 'u' then
   local held = call('HGETALL', PROGRESS)
   for i = 1, #held, 2 do
-    if #held[i + 1] < 56 then corrupt('progress', held[i]) end
-    eras[held[i]], floors[held[i]] = sub(held[i + 1], 1, 8), sub(held[i + 1], 9, 16)
+    if #held[i + 1] >= 56 then
+      eras[held[i]], floors[held[i]] = sub(held[i + 1], 1, 8), sub(held[i + 1], 9, 16)
+    end
   end
 end
 
@@ -22,7 +23,8 @@ local function is_superseded(id, era)
   if not eras[partition] or not less(era, eras[partition]) then return false end
   local value = call('HGET', ENTRIES, id)
   -- Below the floor an older era's failure that a commit passed is still a fact.
-  local fact = value and byte(checked(id, value), rank_at(value) + 32) == 2 and less(sub(id, -8), floors[partition])
+  if value and not is_whole(value) then return false end
+  local fact = value and byte(value, rank_at(value) + 32) == 2 and less(sub(id, -8), floors[partition])
   return not fact
 end
 
@@ -37,19 +39,21 @@ for _, member in ipairs(members) do
   end
 end
 
-local values, resolutions = load(chosen)
-local drop, gone = {}, 0
+local values, resolutions, damaged = load(chosen)
+local drop, taken, gone = {}, {}, 0
 for i, id in ipairs(chosen) do
   if values[i] then
     for _, member in ipairs(members_of(id, values[i], resolutions[i])) do drop[#drop + 1] = member end
+    taken[#taken + 1] = id
     gone = gone + 1
-  else
+  elseif not damaged[i] then
     drop[#drop + 1] = seen[i]
+    taken[#taken + 1] = id
   end
 end
-chunked('HDEL', ENTRIES, chosen)
-chunked('HDEL', CAPTURED, chosen)
-chunked('HDEL', RESOLUTIONS, chosen)
+chunked('HDEL', ENTRIES, taken)
+chunked('HDEL', CAPTURED, taken)
+chunked('HDEL', RESOLUTIONS, taken)
 chunked('ZREM', INDEX, drop)
 local more = last and (last ~= members[#members] or #members == look)
 return { gone, more and '(' .. last or false }

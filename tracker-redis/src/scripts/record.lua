@@ -1,4 +1,5 @@
--- Joins entries and progress; answers for each entry '1' or '0': whether it stands.
+-- Joins entries and progress; answers for each entry '1' or '0': whether it stands. Where rows were put aside that are not
+-- whole, a list: the answer, then each as `e` and its id or `p` and its partition.
 -- ARGV: `record` or `import`, how many rows of progress, each as partition and row, then each entry as id, first failure or
 -- nothing, rank, captured bytes or nothing, and for `import` a resolution's value or nothing.
 local whole = ARGV[1] == 'import'
@@ -21,7 +22,27 @@ local function united(ranges)
   return table.concat(answer)
 end
 
--- A row: era, floor, received, committed, failed, succeeded, at (8 bytes each), then each gap's start and end.
+-- A row: era, floor, received, committed, failed, succeeded, at (8 bytes each); its writer (term 8, attempt 16), which a row
+-- of format 1 lacks; each gap's start and end (8 each); and, if any were missed, MISSED and those ranges.
+local NOBODY, MISSED = string.rep('\0', 24), string.rep('\255', 16)
+
+local function writer_of(row)
+  if #row % 16 == 8 then return NOBODY, sub(row, 57) end
+  return sub(row, 57, 80), sub(row, 81)
+end
+
+local function united_gaps(a, b)
+  local gaps, missed = {}, {}
+  for _, ranges in ipairs({ a, b }) do
+    local into = gaps
+    for i = 1, #ranges, 16 do
+      local range = sub(ranges, i, i + 15)
+      if range == MISSED then into = missed else into[#into + 1] = range end
+    end
+  end
+  return united(gaps) .. (#missed > 0 and MISSED .. united(missed) or '')
+end
+
 local function joined(held, new)
   if held == new then return held end
   local before, era = sub(held, 1, 8), sub(new, 1, 8)
@@ -32,18 +53,50 @@ local function joined(held, new)
     local least = i == 9
     parts[#parts + 1] = (less(a, b) == least) and a or b
   end
-  local gaps = {}
-  for _, row in ipairs({ held, new }) do
-    for i = 57, #row, 16 do gaps[#gaps + 1] = sub(row, i, i + 15) end
+  local earlier, old = writer_of(held)
+  local writer, gaps = writer_of(new)
+  if writer == earlier then
+    gaps = united_gaps(old, gaps)
+  elseif less(writer, earlier) then
+    writer, gaps = earlier, old
   end
-  parts[#parts + 1] = united(gaps)
-  return table.concat(parts)
+  return table.concat(parts) .. writer .. gaps
 end
+
+local function is_row(row) return #row >= 56 and #row % 8 == 0 and (#row % 16 == 8 or #row >= 80) end
 
 local ids = {}
 local base = 2 + rows * 2
 for at = base + 1, #ARGV, width do ids[#ids + 1] = ARGV[at] end
-local values, resolutions = load(ids)
+local values, resolutions, damaged = load(ids)
+
+-- What is not whole is kept beside, and the write lands as on nothing. What the index says of it cannot be worked out from
+-- the value, so the whole index is looked through.
+local answer, odd = {}, {}
+local function set_aside(name, value)
+  call('HSET', ASIDE, name, value)
+  answer[#answer + 1] = name
+end
+for i, value in pairs(damaged) do
+  set_aside('e' .. ids[i], value)
+  odd[ids[i]] = true
+end
+if next(odd) then
+  local cursor = '0'
+  repeat
+    local part = call('ZSCAN', INDEX, cursor, 'COUNT', CHUNK)
+    cursor = part[1]
+    local gone = {}
+    for i = 1, #part[2], 2 do
+      local member = part[2][i]
+      local kind = sub(member, 1, 1)
+      local id = kind == 'i' and sub(member, 3) or kind == 'g' and sub(member, 19) or sub(member, 11)
+      if kind == 'a' and sub(member, 2, 2) == 'u' then id = sub(member, 11, -9) end
+      if odd[id] then gone[#gone + 1] = member end
+    end
+    chunked('ZREM', INDEX, gone)
+  until cursor == '0'
+end
 
 local put, stand, captured, uncaptured, resolved, add, drop = {}, {}, {}, {}, {}, {}, {}
 for i, id in ipairs(ids) do
@@ -98,7 +151,10 @@ local progress = {}
 for i = 1, rows do
   local partition = ARGV[1 + i * 2]
   local held = progress[partition] or call('HGET', PROGRESS, partition)
-  if held and (#held < 56 or #held % 16 ~= 8) then corrupt('progress', partition) end
+  if held and not is_row(held) then
+    set_aside('p' .. partition, held)
+    held = false
+  end
   progress[partition] = held and joined(held, ARGV[2 + i * 2]) or ARGV[2 + i * 2]
 end
 
@@ -109,4 +165,6 @@ chunked('HSET', RESOLUTIONS, resolved)
 chunked('ZREM', INDEX, drop)
 chunked('ZADD', INDEX, add)
 for partition, row in pairs(progress) do call('HSET', PROGRESS, partition, row) end
-return table.concat(stand)
+if #answer == 0 then return table.concat(stand) end
+table.insert(answer, 1, table.concat(stand))
+return answer

@@ -1,6 +1,6 @@
 -- What every script begins with: rows as they are held, and the index members that follow from them.
 --
--- KEYS: format, entries, captured, resolutions, progress, index. All of a namespace's keys are declared, so that a cluster
+-- KEYS: format, entries, captured, resolutions, progress, index, aside. All of a namespace's keys are declared, so that a cluster
 -- that moves the slot answers TRYAGAIN instead of showing half a namespace.
 --
 -- An entry's value: flags (1: has a first failure, 2: has a resolution row, 4: has captured bytes), first failure (8 bytes,
@@ -8,6 +8,7 @@
 -- A resolution's value: revision (8), then nothing, or kind (1), version that it is about (33), the rest.
 -- Numbers are big-endian and order as bytes: a Lua number would round them.
 local ENTRIES, CAPTURED, RESOLUTIONS, PROGRESS, INDEX = KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local ASIDE = KEYS[7]
 local sub, byte, char, call = string.sub, string.byte, string.char, redis.call
 local ZERO = string.rep('\0', 8)
 -- As many arguments as one command is given: Lua's stack holds 8 000.
@@ -51,19 +52,13 @@ local function rank_at(value) return has(byte(value, 1), 1) and 10 or 2 end
 
 local function first_of(value) return has(byte(value, 1), 1) and sub(value, 2, 9) or nil end
 
--- Somebody else wrote it. Says where, with the field in hexadecimal digits.
-local function corrupt(part, field)
-  local digits = string.gsub(field, '.', function(c) return string.format('%02x', byte(c)) end)
-  error({ err = 'CORRUPT ' .. part .. ' ' .. digits })
-end
-
-local function checked(id, value)
+-- Whether a value is as we write it: a disk may have damaged it, or somebody else wrote it.
+local function is_whole(value)
   local flags = byte(value, 1)
-  local least = flags and rank_at(value) + 41
-  local whole = flags and flags < 8 and #value >= least and byte(value, least - 9) <= 3
-  if whole and byte(value, least - 8) == 1 then whole = #value >= least + 27 end
-  if not whole then corrupt('entries', id) end
-  return value
+  if not flags or flags > 7 then return false end
+  local least = rank_at(value) + 41
+  if #value < least or byte(value, least - 9) > 3 then return false end
+  return byte(value, least - 8) ~= 1 or #value >= least + 27
 end
 
 local function value_of(first, resolved, captured, rank)
@@ -113,23 +108,32 @@ local function members_of(id, value, resolution)
   return members
 end
 
--- The rows of distinct ids: for each its value and its resolution, false where there is none.
+-- The rows of distinct ids: for each its value and its resolution, false where there is none; and the values of those that
+-- are not whole, which are then none.
 local function load(ids)
   local values = many(ENTRIES, ids)
-  local resolutions, resolved = {}, {}
+  local resolutions, resolved, damaged = {}, {}, {}
   for i = 1, #ids do
     resolutions[i] = false
-    if values[i] and has(byte(checked(ids[i], values[i]), 1), 2) then resolved[#resolved + 1] = i end
+    if values[i] and not is_whole(values[i]) then
+      damaged[i], values[i] = values[i], false
+    elseif values[i] and has(byte(values[i], 1), 2) then
+      resolved[#resolved + 1] = i
+    end
   end
   if #resolved > 0 then
     local asked = {}
     for i, place in ipairs(resolved) do asked[i] = ids[place] end
     for i, row in ipairs(many(RESOLUTIONS, asked)) do
-      if not row or (#row ~= 8 and #row < 46) then corrupt('resolutions', asked[i]) end
-      resolutions[resolved[i]] = row
+      local place = resolved[i]
+      if row and (#row == 8 or #row >= 46) then
+        resolutions[place] = row
+      else
+        damaged[place], values[place] = values[place], false
+      end
     end
   end
-  return values, resolutions
+  return values, resolutions, damaged
 end
 
 local function difference(add, drop, old, new)

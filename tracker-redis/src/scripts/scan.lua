@@ -89,8 +89,9 @@ local function matches(id, value)
   return true
 end
 
--- Hands every match to `found` until it has had enough; answers where to go on when the work was used up.
-local function scan(found)
+-- Hands every match to `found` until it has had enough, and to `odd` what is not whole; answers where to go on, unless it came
+-- to the end.
+local function scan(found, odd)
   while true do
     local head = following()
     if not head then return false end
@@ -99,7 +100,11 @@ local function scan(found)
     if id_matches(id) then
       work = work - 1
       local value = call('HGET', ENTRIES, id)
-      if value and matches(id, checked(id, value)) and found(id, value) then return false end
+      if value and not is_whole(value) then
+        odd(id, value)
+      elseif value and matches(id, value) and found(id, value) then
+        return head
+      end
     end
     if work <= 0 and #active > 0 then return head end
   end

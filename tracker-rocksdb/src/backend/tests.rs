@@ -55,10 +55,13 @@ async fn each_call_that_writes_syncs_the_log_once_whatever_its_size() {
     let row = Progress {
         partition: Partition::new("orders", 0),
         era: 1,
+        term: 1,
+        attempt: AttemptId::default(),
         floor: 0,
         received: 1,
         committed: 1,
         gaps: tracker_api::Gaps::default(),
+        missed: tracker_api::Gaps::default(),
         failed: 0,
         succeeded: 0,
         at: Timestamp(0),
@@ -89,9 +92,16 @@ async fn each_call_that_writes_syncs_the_log_once_whatever_its_size() {
     assert_eq!(tracker.store.syncs(), before + 2, "a purge");
 }
 
+fn newest() -> Query {
+    Query {
+        order: Order::NewestFirst,
+        ..Query::default()
+    }
+}
+
 #[tokio::test]
-async fn damage_is_corrupt_in_every_call_and_names_the_key() {
-    let entry = failed(7);
+async fn a_damaged_entry_is_left_out_of_every_answer_and_named_and_a_write_lands_as_on_nothing() {
+    let (entry, whole) = (failed(7), failed(8));
     type Damage = fn(&Reader<'_>, Vec<u8>) -> Result<()>;
     let damages: [(&str, Damage); 3] = [
         ("random", |reader, key| {
@@ -112,43 +122,66 @@ async fn damage_is_corrupt_in_every_call_and_names_the_key() {
     ];
     for (name, damage) in damages {
         let Open { tracker, _dir } = open();
-        tracker.record(std::slice::from_ref(&entry), &[]).await.unwrap();
-        tracker.resolve(&[discard(&entry)]).await.unwrap();
+        let both = [entry.clone(), whole.clone()];
+        tracker.record(&both, &[]).await.unwrap();
+        tracker
+            .resolve(&[discard(&entry), discard(&whole)])
+            .await
+            .unwrap();
         let key = codec::record_key(tracker.number, &entry.id);
         tracker.store.read(|reader| damage(reader, key.clone())).unwrap();
-        let newest = Query {
-            order: Order::NewestFirst,
-            ..Query::default()
+
+        let ids = both.clone().map(|entry| entry.id);
+        let found = tracker.get(&ids).await.unwrap();
+        assert!(found[0].is_none() && found[1].is_some(), "{name}: {found:?}");
+        assert_eq!(
+            tracker.resolve(&[discard(&entry)]).await.unwrap(),
+            [false],
+            "{name}"
+        );
+        for query in [Query::default(), newest()] {
+            let listed = tracker.list(&query).await.unwrap().entries;
+            assert_eq!(listed.len(), 1, "{name}: {query:?}");
+        }
+        assert_eq!(
+            tracker.groups(&Query::default()).await.unwrap().len(),
+            1,
+            "{name}"
+        );
+        let rows = tracker.corrupt_rows();
+        assert_eq!(rows.len(), 1, "{name}: {rows:?}");
+        assert_eq!(rows[0].row, "orders:0:7");
+        let gone = tracker.purge(Purgeable::Resolved, Timestamp(i64::MAX), 10).await;
+        assert_eq!(gone.unwrap(), 1, "{name}: the whole one");
+
+        let later = failed(7);
+        assert_eq!(
+            tracker.record(std::slice::from_ref(&later), &[]).await.unwrap(),
+            [true],
+            "{name}"
+        );
+        let expected = Entry {
+            first_failed_at: Some(later.at),
+            ..later
         };
-        let errors = [
-            tracker.get(std::slice::from_ref(&entry.id)).await.err(),
-            tracker.record(std::slice::from_ref(&entry), &[]).await.err(),
-            tracker.resolve(&[discard(&entry)]).await.err(),
-            tracker.list(&Query::default()).await.err(),
-            tracker.list(&newest).await.err(),
-            tracker.groups(&Query::default()).await.err(),
-            tracker
-                .purge(Purgeable::Resolved, Timestamp(i64::MAX), 10)
-                .await
-                .err(),
-        ];
-        for (call, error) in errors.into_iter().enumerate() {
-            let error = error.unwrap_or_else(|| panic!("{name}: call {call} read damage"));
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{name}: call {call}: {error}");
-            assert!(
-                error.to_string().contains(&key.escape_ascii().to_string()),
-                "{name}: call {call}: {error}"
+        for query in [Query::default(), newest()] {
+            assert_eq!(
+                tracker.list(&query).await.unwrap().entries,
+                std::slice::from_ref(&expected),
+                "{name}"
             );
         }
-        // One damaged entry does not take the others with it.
-        tracker.record(&[failed(8)], &[]).await.unwrap();
-        assert_eq!(tracker.get(&[failed(8).id]).await.unwrap().len(), 1);
+        let kept = tracker
+            .store
+            .read(|reader| reader.ok(reader.db.get([b"aside/", &key[..]].concat())));
+        assert!(kept.unwrap().is_some(), "{name}: what stood there is kept");
     }
 }
 
 #[tokio::test]
-async fn damaged_progress_and_damaged_keys_are_corrupt() {
+async fn damaged_progress_and_damaged_keys_are_left_out_and_named() {
     let Open { tracker, _dir } = open();
+    tracker.record(&[failed(1)], &[]).await.unwrap();
     let prefix = codec::namespace_prefix(tracker.number);
     let put = |family, key: &[u8]| {
         let key = [&prefix[..], key].concat();
@@ -161,23 +194,15 @@ async fn damaged_progress_and_damaged_keys_are_corrupt() {
     put(Family::Newest, b"no record");
     put(Family::Entries, b"\0\x05");
     put(Family::Age, b"\x02");
-    let newest = Query {
-        order: Order::NewestFirst,
-        ..Query::default()
-    };
-    let errors = [
-        tracker.progress().await.err(),
-        tracker.list(&newest).await.err(),
-        tracker.list(&Query::default()).await.err(),
-        tracker.purge(Purgeable::Superseded, Timestamp(0), 10).await.err(),
-    ];
-    for (call, error) in errors.into_iter().enumerate() {
-        assert_eq!(
-            error.map(|error| error.kind()),
-            Some(ErrorKind::Corrupt),
-            "call {call}"
-        );
+    assert_eq!(tracker.progress().await.unwrap(), []);
+    for query in [Query::default(), newest()] {
+        assert_eq!(tracker.list(&query).await.unwrap().entries.len(), 1);
     }
+    assert_eq!(tracker.groups(&Query::default()).await.unwrap()[0].count, 1);
+    let gone = tracker.purge(Purgeable::Superseded, Timestamp(0), 10).await;
+    assert_eq!(gone.unwrap(), 0);
+    let rows = tracker.corrupt_rows();
+    assert_eq!(rows.len(), 4, "{rows:?}");
 }
 
 #[tokio::test]

@@ -174,19 +174,37 @@ proptest! {
 
     #[test]
     fn progress_reads_back(era in any::<u64>(), numbers in any::<[i64; 4]>(), gaps in vec((0..99_i64, 0..99_i64), 0..5)) {
-        let progress = tracker_api::Progress {
+        let progress = Progress {
             partition: Partition::new("orders", 3),
             era,
+            term: !era,
+            attempt: AttemptId(Uuid::from_u64_pair(era, 7)),
             floor: numbers[0],
             received: numbers[1],
             committed: numbers[2],
-            gaps: gaps.into_iter().map(|(from, to)| from..to).collect::<Gaps>(),
+            gaps: gaps.iter().map(|(from, to)| *from..*to).collect::<Gaps>(),
+            missed: gaps.iter().map(|(from, to)| *from..*to - 1).collect::<Gaps>(),
             failed: era,
             succeeded: !era,
             at: Timestamp(numbers[3]),
         };
-        let value = encode(b"key", &progress).unwrap();
-        prop_assert_eq!(decode::<tracker_api::Progress>(b"key", &value).unwrap(), progress);
+        let value = encode_progress(b"key", &progress).unwrap();
+        let decoded = decode_progress(b"key", &value).unwrap();
+        prop_assert_eq!(&decoded, &progress);
+        let old = OldProgress {
+            partition: progress.partition.clone(),
+            era: progress.era,
+            floor: progress.floor,
+            received: progress.received,
+            committed: progress.committed,
+            gaps: progress.gaps.clone(),
+            failed: progress.failed,
+            succeeded: progress.succeeded,
+            at: progress.at,
+        };
+        let value = encode(b"key", &old).unwrap();
+        let nobodys = Progress { term: 0, attempt: AttemptId::default(), missed: Gaps::default(), ..progress };
+        prop_assert_eq!(decode_progress(b"key", &value).unwrap(), nobodys);
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! What a consumer reports, in words that say where and what to do.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use rdkafka::{consumer::Consumer as _, error::KafkaError, types::RDKafkaErrorCode as Code};
 
-use super::{Consumer, Error, ErrorKind, Membership, Polled, Result, reader, verdict};
+use super::{Consumer, Error, ErrorKind, Membership, Polled, Result, verdict};
 
 /// librdkafka tells an error that is the same as the last one each 30 s, while it connects again and again.
 const SAID_AGAIN: Duration = Duration::from_secs(45);
@@ -24,14 +21,14 @@ impl Consumer {
     pub(super) fn collect_errors(&mut self) {
         for (code, reason) in self.base.context().take_errors() {
             let error = match code {
-                Code::AutoOffsetReset => Error {
-                    kind: ErrorKind::Refused,
-                    message: format!(
-                        "{} ({reason}). Records were deleted before they were read, or the topic was made anew: reset the \
-                         group's offset to where reading is to go on",
-                        self.outside()
-                    ),
-                },
+                // librdkafka does not name the partition: the logs do.
+                Code::AutoOffsetReset => {
+                    self.look.soon();
+                    Error {
+                        kind: ErrorKind::Refused,
+                        message: format!("a partition of `{}` cannot be read on: {reason}", self.topic),
+                    }
+                }
                 Code::InconsistentGroupProtocol => Error {
                     kind: ErrorKind::Refused,
                     message: format!(
@@ -64,39 +61,6 @@ impl Consumer {
         self.refused
             .take_if(|(since, _)| over || since.elapsed() > SAID_AGAIN);
         self.refused.as_ref().map(|(_, why)| why.clone())
-    }
-
-    /// Names the partitions that cannot be read on: librdkafka does not.
-    fn outside(&self) -> String {
-        let next: BTreeMap<i32, i64> = self
-            .base
-            .position()
-            .iter()
-            .flat_map(|list| {
-                list.elements()
-                    .into_iter()
-                    .map(|e| (e.partition(), e.offset()))
-                    .collect::<Vec<_>>()
-            })
-            .filter_map(|(number, offset)| Some((number, offset.to_raw().filter(|o| *o >= 0)?)))
-            .collect();
-        let mut outside = Vec::new();
-        for (partition, owned) in self.owned.iter().filter(|(_, owned)| owned.started) {
-            let offset = next.get(&partition.number).copied().unwrap_or(owned.from);
-            let bounds = reader::bounds(self.client(), std::slice::from_ref(partition));
-            if let Ok([log]) = bounds.as_deref()
-                && (offset < log.start || offset > log.end)
-            {
-                outside.push(format!("{partition} at offset {offset}, its log holds {log:?}"));
-            }
-        }
-        if outside.is_empty() {
-            outside.push(format!("a partition of `{}`", self.topic));
-        }
-        format!(
-            "the offset to read next is not in the log of {}",
-            outside.join("; ")
-        )
     }
 
     pub(super) fn check_fatal(&self) -> Result<()> {

@@ -3,25 +3,33 @@
 //! * a transactional [`Producer`] with interceptors, which say when a late copy of a request may still be under way; with
 //!   header names as bytes; whose commit does not wait for the next 100 ms tick;
 //! * the group's generation and member, without which the broker fences nobody;
-//! * notes and header names as bytes: rdkafka panics when they are not UTF-8.
+//! * questions whose answers are waited for elsewhere, each partition for itself;
+//! * notes and header names as bytes: rdkafka panics when they are not UTF-8;
+//! * a topic's id, which tells a topic that was made again from the one before.
 //!
 //! Rules of this module: no panic may leave a callback (it would abort the process); whatever a callback reaches lives
 //! until `rd_kafka_destroy` has returned; every pointer that librdkafka hands over is owned by exactly one value.
 
+mod admin;
 mod caller;
 mod conf;
+mod configs;
 mod fields;
 mod group;
 #[cfg(test)]
 pub(super) mod mock;
 mod producer;
 mod reading;
+mod topic;
 mod watch;
 
+pub(super) use admin::{End, Question, name};
 pub(super) use conf::check;
+pub(super) use configs::topic_limits;
 pub(super) use group::GroupMetadata;
 pub(super) use producer::Producer;
-pub(super) use reading::{each_header, notes, waiting, watermark};
+pub(super) use reading::{each_header, notes, waiting};
+pub(super) use topic::describe;
 pub(super) use watch::Acks;
 
 use std::ffi::{CStr, c_char};

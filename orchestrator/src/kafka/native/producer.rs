@@ -1,6 +1,7 @@
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ffi::{CString, c_int},
+    mem::ManuallyDrop,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -22,7 +23,7 @@ use super::{
 };
 type Outcome<T, E = TxnError> = std::result::Result<T, E>;
 
-use crate::kafka::{ClientSettings, Error, ErrorKind, Result, Send, verdict::TxnError};
+use crate::kafka::{ClientSettings, Error, ErrorKind, Result, Send, blame::Failed, verdict::TxnError};
 
 /// A transactional producer. Its calls block; one thread makes them.
 pub(in crate::kafka) struct Producer {
@@ -247,9 +248,22 @@ impl Producer {
         self.watch.answered()
     }
 
-    /// The records that were not delivered, by place in the attempt, and why.
-    pub(in crate::kafka) fn failed(&self) -> Vec<(usize, Code)> {
+    /// The records that were not delivered, by place in the attempt.
+    pub(in crate::kafka) fn failed(&self) -> Vec<Failed> {
         self.watch.failed()
+    }
+
+    /// The topics that the open transaction may not write to.
+    pub(in crate::kafka) fn denied(&self) -> BTreeSet<String> {
+        self.watch.denied().clone()
+    }
+
+    /// Why the open transaction can only be aborted, if it can.
+    pub(in crate::kafka) fn cause(&self) -> Option<TxnError> {
+        // No other call tells it without a side effect: a transaction that is open refuses to begin, with its error if it has one.
+        // SAFETY: the client is alive; the error is taken.
+        let answer = unsafe { take(sys::rd_kafka_begin_transaction(self.client.0)) };
+        answer.err().filter(|error| error.abortable || error.fatal)
     }
 
     pub(in crate::kafka) fn send_offsets(
@@ -325,21 +339,21 @@ impl Drop for Producer {
         }
         let Some(caller) = self.caller.take() else { return };
         let topics: Vec<Topic> = self.topics.drain().map(|(_, topic)| Topic(topic)).collect();
-        let (client, watch, poller) = (self.client, self.watch.clone(), self.poller.take());
+        let (client, watch, poller) = (self.client, OutlivesClient::of(&self.watch), self.poller.take());
         let (done, ended) = mpsc::channel::<()>();
         let is_late = caller.is_late();
         // A call that has not returned still uses the client: whatever it takes, this comes after it.
         caller.leave(move || {
             let (client, topics) = (client, topics);
             drop(poller.map(JoinHandle::join));
-            // SAFETY: topics and client are ours, and nothing else uses them any more; `watch` is dropped after that.
+            // SAFETY: topics and client are ours, and nothing else uses them any more; what callbacks reach goes after that.
             unsafe {
                 for topic in topics {
                     sys::rd_kafka_topic_destroy(topic.0);
                 }
                 sys::rd_kafka_destroy(client.0);
             }
-            drop(watch);
+            watch.let_go();
             drop(done);
         });
         if !is_late {
@@ -353,6 +367,21 @@ struct Topic(*mut sys::rd_kafka_topic_t);
 // SAFETY: librdkafka's handles may be used by any thread.
 unsafe impl std::marker::Send for Topic {}
 
+/// What a client's callbacks reach, kept until the client is destroyed. Dropped before that, as a closure that never runs
+/// drops it, it keeps it for ever: a callback that came later would reach freed memory otherwise.
+struct OutlivesClient(ManuallyDrop<Arc<Watch>>);
+
+impl OutlivesClient {
+    fn of(watch: &Arc<Watch>) -> Self {
+        Self(ManuallyDrop::new(watch.clone()))
+    }
+
+    /// The client is destroyed.
+    fn let_go(self) {
+        drop(ManuallyDrop::into_inner(self.0));
+    }
+}
+
 /// Serves callbacks until told to stop.
 fn serve(client: Client, stop: &AtomicBool) {
     while !stop.load(SeqCst) {
@@ -363,4 +392,28 @@ fn serve(client: Client, stop: &AtomicBool) {
 
 fn millis(timeout: Duration) -> c_int {
     c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_clients_callbacks_reach_outlives_a_client_that_nobody_destroys() {
+        let watch = Arc::new(Watch::default());
+        let seen = Arc::downgrade(&watch);
+        // As a thread that cannot start drops its closure without having run it.
+        let kept = OutlivesClient::of(&watch);
+        let never_run: Box<dyn FnOnce()> = Box::new(move || kept.let_go());
+        drop(never_run);
+        drop(watch);
+        assert!(seen.upgrade().is_some());
+        // As one that runs.
+        let watch = Arc::new(Watch::default());
+        let seen = Arc::downgrade(&watch);
+        let kept = OutlivesClient::of(&watch);
+        drop(watch);
+        kept.let_go();
+        assert!(seen.upgrade().is_none());
+    }
 }

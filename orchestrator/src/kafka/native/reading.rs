@@ -1,7 +1,4 @@
-use std::{
-    ffi::{CStr, CString},
-    ptr, slice,
-};
+use std::{ffi::CStr, ptr, slice};
 
 use rdkafka::{
     bindings as sys,
@@ -56,27 +53,6 @@ pub(in crate::kafka) fn notes(list: &TopicPartitionList) -> Vec<Option<String>> 
             })
             .collect()
     }
-}
-
-/// The offset behind the last record of a partition, as the last fetch told it. Asks nobody.
-pub(in crate::kafka) fn watermark<C: ClientContext>(
-    consumer: &Client<C>,
-    topic: &str,
-    partition: i32,
-) -> Option<i64> {
-    let topic = CString::new(topic).ok()?;
-    let (mut low, mut high) = (0, 0);
-    // SAFETY: the client and the name live through the call.
-    let answer = unsafe {
-        sys::rd_kafka_get_watermark_offsets(
-            consumer.native_ptr(),
-            topic.as_ptr(),
-            partition,
-            &raw mut low,
-            &raw mut high,
-        )
-    };
-    (answer == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
 /// How many events and records wait for the next poll.

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     ffi::{c_char, c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -10,7 +11,14 @@ use std::{
 
 use rdkafka::{bindings as sys, types::RDKafkaErrorCode as Code};
 
-use crate::kafka::{logs, plain::plain, verdict};
+use crate::kafka::{blame::Failed, logs, plain::plain, verdict};
+
+/// How long further answers are waited for when one record was refused: all that is under way is answered in this time or
+/// not at all, as librdkafka gives up what it has not sent yet.
+const GRACE: Duration = Duration::from_millis(500);
+/// What librdkafka logs of a partition that cannot be part of a transaction, before and behind the topic's name: the error
+/// that it raises names no topic.
+const DENIED: (&str, &str) = ("Failed to add partition \"", "\" [");
 
 const ADD_PARTITIONS: i16 = 24;
 const ADD_OFFSETS: i16 = 25;
@@ -34,7 +42,9 @@ pub(super) struct Watch {
     attempt: AtomicU32,
     answered: AtomicU32,
     wanted: AtomicU32,
-    errors: Mutex<Vec<(usize, Code)>>,
+    errors: Mutex<Vec<Failed>>,
+    /// Topics that the transaction may not write to.
+    denied: Mutex<BTreeSet<String>>,
     changed: Condvar,
     unanswered: AtomicU32,
     unanswered_init: AtomicBool,
@@ -49,6 +59,7 @@ impl Watch {
         self.answered.store(0, SeqCst);
         self.wanted.store(u32::MAX, SeqCst);
         self.errors().clear();
+        self.denied().clear();
     }
 
     /// What a record carries through librdkafka: its attempt and its place in it.
@@ -64,16 +75,25 @@ impl Watch {
             .then(|| usize::try_from(mark & u64::from(u32::MAX)).unwrap_or(0))
     }
 
-    fn errors(&self) -> MutexGuard<'_, Vec<(usize, Code)>> {
+    fn errors(&self) -> MutexGuard<'_, Vec<Failed>> {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `wanted` records were answered. Woken by the last of them.
-    pub(super) fn wait(&self, wanted: usize, deadline: Instant) -> Acks {
+    pub(super) fn denied(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.denied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `wanted` records were answered, and not much longer once one was refused. Woken by the last of them.
+    pub(super) fn wait(&self, wanted: usize, mut deadline: Instant) -> Acks {
+        let mut refused = false;
         let wanted = u32::try_from(wanted).unwrap_or(u32::MAX);
         self.wanted.store(wanted, SeqCst);
         let mut errors = self.errors();
         while self.answered.load(SeqCst) < wanted {
+            if !refused && !errors.is_empty() {
+                refused = true;
+                deadline = deadline.min(Instant::now() + GRACE);
+            }
             let Some(left) = deadline
                 .checked_duration_since(Instant::now())
                 .filter(|d| !d.is_zero())
@@ -93,10 +113,10 @@ impl Watch {
         usize::try_from(self.answered.load(SeqCst)).unwrap_or(usize::MAX)
     }
 
-    /// The records that were not delivered, by place, and why.
-    pub(super) fn failed(&self) -> Vec<(usize, Code)> {
+    /// The records that were not delivered, by place.
+    pub(super) fn failed(&self) -> Vec<Failed> {
         let mut failed = self.errors().clone();
-        failed.sort_unstable_by_key(|(index, _)| *index);
+        failed.sort_unstable_by_key(|failed| failed.index);
         failed
     }
 
@@ -118,9 +138,27 @@ impl Watch {
             .clone()
     }
 
-    fn report(&self, mark: *mut c_void, code: Code) {
+    fn report(&self, mark: *mut c_void, partition: i32, code: Code) {
         if let Some(index) = self.place(mark) {
-            self.errors().push((index, code));
+            self.errors().push(Failed {
+                index,
+                partition,
+                code,
+            });
+        }
+    }
+
+    fn heed(&self, line: &str) {
+        let topic = line
+            .split_once(DENIED.0)
+            .and_then(|(_, rest)| rest.split_once(DENIED.1));
+        let code = sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+        // SAFETY: a constant string.
+        let why = unsafe { super::text(sys::rd_kafka_err2str(code)) };
+        if let Some((topic, _)) = topic
+            && line.ends_with(&why)
+        {
+            self.denied().insert(topic.to_owned());
         }
     }
 
@@ -223,23 +261,29 @@ pub(super) unsafe extern "C" fn on_report(
     // SAFETY: by contract.
     let (watch, message) = unsafe { (&*opaque.cast::<Watch>(), &*message) };
     if message.err != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-        guarded(|| watch.report(message._private, message.err.into()));
+        guarded(|| watch.report(message._private, message.partition, message.err.into()));
     }
 }
 
 /// A line of librdkafka's log.
 ///
 /// # Safety
-/// The strings are alive.
+/// The client and the strings are alive; its opaque is a `Watch` that outlives it.
 pub(super) unsafe extern "C" fn on_log(
-    _: *const sys::rd_kafka_t,
+    client: *const sys::rd_kafka_t,
     level: c_int,
     facility: *const c_char,
     line: *const c_char,
 ) {
     guarded(|| {
         // SAFETY: by contract.
-        let (facility, line) = unsafe { (super::text(facility), super::text(line)) };
+        let (facility, line, watch) = unsafe {
+            let watch = sys::rd_kafka_opaque(client).cast::<Watch>().as_ref();
+            (super::text(facility), super::text(line), watch)
+        };
+        if let Some(watch) = watch.filter(|_| facility == "ADDPARTS") {
+            watch.heed(&line);
+        }
         logs::line(level, &facility, &plain(&line));
     });
 }
@@ -261,7 +305,7 @@ pub(super) unsafe extern "C" fn on_error(
         logs::line(4, "PRODUCER", &reason);
         if let Some(refusal) = verdict::refusal_of_number(code) {
             let mut refused = watch.refused.lock().unwrap_or_else(PoisonError::into_inner);
-            *refused = Some(format!("{reason}. {}", refusal));
+            *refused = Some(format!("{reason}. {refusal}"));
         }
     });
 }

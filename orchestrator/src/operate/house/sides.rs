@@ -2,16 +2,18 @@
 
 use std::{
     fs,
-    io::{self, BufRead, BufReader, BufWriter, Write},
+    io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
 use tracker_api::{Cursor, DynTracker, Entry, Progress, Query, RecordId};
 
+use super::sum::Sum;
 use crate::operate::{
     access::Client,
     error::{Error, Kind, Result},
-    lines::{FORMAT, Line, Sum},
+    lines::{FORMAT, Line},
+    private::Draft,
 };
 
 /// A page of a store.
@@ -28,6 +30,16 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    /// Rows that this side could not read, and so left out. A file that cannot be read ends the move.
+    pub(super) async fn corrupt_rows(&self) -> Vec<String> {
+        let rows = match self {
+            Self::Store(tracker) => tracker.corrupt_rows(),
+            Self::Service(client) => client.corrupt_rows().await.unwrap_or_default(),
+            Self::File(_) => Vec::new(),
+        };
+        rows.into_iter().map(|row| row.row).collect()
+    }
+
     /// Whether it can be read or written only once.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self, Self::File(path) if path == Path::new("-"))
@@ -200,10 +212,19 @@ impl Lines {
     }
 }
 
-/// Writes a file under another name until it is whole.
+/// A file is never written over: it may be the only copy.
+fn taken(path: &Path) -> Error {
+    let message = format!(
+        "{} is there already, and no copy writes over a file: name another, or remove it first",
+        path.display()
+    );
+    Error::new(Kind::Invalid, message)
+}
+
+/// Writes a new file, mode 0600, under another name until it is whole.
 pub(super) struct Writing {
     to: BufWriter<Box<dyn Write + Send>>,
-    draft: Option<(PathBuf, PathBuf)>,
+    draft: Option<(Draft, PathBuf)>,
     sum: Sum,
 }
 
@@ -212,9 +233,16 @@ impl Writing {
         let (to, draft): (Box<dyn Write + Send>, _) = if path == Path::new("-") {
             (Box::new(io::stdout()), None)
         } else {
-            let draft = path.with_extension("part");
-            let file = fs::File::create(&draft)
-                .map_err(|e| failed(format!("cannot write {}: {e}", draft.display())))?;
+            if path.symlink_metadata().is_ok() {
+                return Err(taken(path));
+            }
+            let (draft, file) = Draft::begin(path).map_err(|e| match e.kind() {
+                ErrorKind::AlreadyExists => failed(format!(
+                    "{}.part is there: another copy writes it, or was killed; if none runs, remove it",
+                    path.display()
+                )),
+                _ => failed(format!("cannot write {}.part: {e}", path.display())),
+            })?;
             (Box::new(file), Some((draft, path.to_owned())))
         };
         let mut writing = Self {
@@ -245,10 +273,13 @@ impl Writing {
             .flush()
             .map_err(|e| failed(format!("cannot write: {e}")))?;
         if let Some((draft, path)) = self.draft {
-            let durable = fs::File::open(&draft).and_then(|file| file.sync_all());
+            let durable = fs::File::open(draft.path()).and_then(|file| file.sync_all());
             durable
-                .and_then(|()| fs::rename(&draft, &path))
-                .map_err(|e| failed(format!("cannot write {}: {e}", path.display())))?;
+                .and_then(|()| draft.keep_as_new(&path))
+                .map_err(|e| match e.kind() {
+                    ErrorKind::AlreadyExists => taken(&path),
+                    _ => failed(format!("cannot write {}: {e}", path.display())),
+                })?;
         }
         Ok(())
     }

@@ -159,8 +159,12 @@ impl FailureTracker for Picky {
     async fn ping(&self) -> tracker_api::Result<()> {
         self.inner.ping().await
     }
-    fn risks(&self) -> Vec<tracker_api::Risk> {
-        self.inner.risks()
+    fn corrupt_rows(&self) -> Vec<tracker_api::CorruptRow> {
+        self.inner.corrupt_rows()
+    }
+
+    async fn risks(&self) -> tracker_api::Result<Vec<tracker_api::Risk>> {
+        self.inner.risks().await
     }
 }
 
@@ -239,6 +243,43 @@ async fn a_copy_that_goes_on_claims_no_more_than_what_it_took() {
     );
 }
 
+#[tokio::test]
+async fn a_file_of_a_copy_is_its_owners_alone_and_never_written_over() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (path, at) = (dir.path().join("a.ndjson"), dir.path().join("checkpoint.json"));
+    let (old, file) = (Side::Store(furnished(5).await), Side::File(path.clone()));
+    copy(&old, &file, &at, |_, _| {}).await.unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    let before = std::fs::read(&path).unwrap();
+    let error = copy(&old, &file, &at, |_, _| {}).await.unwrap_err();
+    assert!(error.message.contains("name another, or remove it"), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    // Nor is a link followed.
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path().join("nowhere"), &link).unwrap();
+    copy(&old, &Side::File(link), &at, |_, _| {}).await.unwrap_err();
+    assert!(!dir.path().join("nowhere").exists());
+}
+
+#[tokio::test]
+async fn a_copy_into_a_file_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, at) = (dir.path().join("a.ndjson"), dir.path().join("checkpoint.json"));
+    let cut = dir.path().join("cut.ndjson");
+    std::fs::write(&cut, "{\"kind\":\"tracker\",\"format\":1}\n").unwrap();
+    let to = Side::File(path.clone());
+    copy(&Side::File(cut.clone()), &to, &at, |_, _| {})
+        .await
+        .unwrap_err();
+    let left: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .collect();
+    assert_eq!(left, [cut]);
+}
+
 fn moving() -> Moving {
     Moving {
         from: "old".into(),
@@ -275,11 +316,11 @@ async fn what_the_target_refuses_is_named_also_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().join("checkpoint.json");
     let old = Side::Store(furnished(2_500).await);
-    // The first page is taken one by one: it holds both, of the topic that comes first.
+    // The first page holds both, of the topic that comes first; taken in ever smaller halves, it is 17 imports.
     let target = Arc::new(Picky {
         no_bytes_of: vec![4],
         nothing_of: vec![7],
-        ..Picky::away_after(999)
+        ..Picky::away_after(17)
     });
     cut_off(&old, &target, &at).await;
     let new = Side::Store(target.clone());

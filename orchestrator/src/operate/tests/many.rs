@@ -260,3 +260,70 @@ async fn the_stores_own_word_is_told() {
         "{out}"
     );
 }
+
+#[tokio::test]
+async fn rows_that_cannot_be_read_are_said_below_every_listing_and_explained_by_info() {
+    use crate::resilience::scripted::{Act, Scripted};
+    let store = Scripted::new(Act::Answer);
+    let row = |row: &str| tracker_api::CorruptRow {
+        row: row.to_owned(),
+        why: "its checksum is another's\u{1b}[2J".to_owned(),
+    };
+    store.set_up(Vec::new(), vec![row("orders:0:7"), row("progress of orders:0")]);
+    let access = Access::Store(Operations::new(store), None);
+    for line in ["failures list", "failures groups", "tracker progress"] {
+        let (_, _, told) = run(&access, line).await;
+        assert!(
+            told.contains(
+                "2 rows of the store cannot be read and are left out: orders:0:7, progress of orders:0"
+            ),
+            "{line}: {told}"
+        );
+    }
+    let (_, out, _) = run(&access, "tracker info").await;
+    assert!(
+        out.contains("orders:0:7: its checksum is another's") && !out.contains('\u{1b}'),
+        "{out}"
+    );
+}
+
+#[tokio::test]
+async fn a_purge_says_once_who_deletes_and_why() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _default = tracing::subscriber::set_default(subscriber);
+    let (tracker, access) = scene().await;
+    let done: Vec<Entry> = (100..1_200).map(|n| entry(n, Outcome::Succeeded, "")).collect();
+    tracker.record(&done, &[]).await.unwrap();
+    let line = "tracker purge --yes --actor ada --reason disk-is-full";
+    assert_eq!(run(&access, line).await.0, 0);
+    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let purges: Vec<&str> = told
+        .lines()
+        .filter(|line| line.contains("decision=\"purge\""))
+        .collect();
+    assert_eq!(purges.len(), 3, "one for each kind, however many slices: {told}");
+    assert!(
+        purges
+            .iter()
+            .all(|line| line.contains("actor=ada") && line.contains("reason=disk-is-full")),
+        "{told}"
+    );
+    let (code, _, told) = run(&access, "tracker purge --yes --reason no").await;
+    assert_eq!((code, told.contains("5 to 500 characters")), (2, true), "{told}");
+}

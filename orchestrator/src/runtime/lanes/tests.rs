@@ -14,7 +14,9 @@ use super::*;
 use crate::{
     clock::SystemClock,
     http::Phase,
-    kafka::{Aborted, Attempt, Committed, Instance, Polled, Position, Positions, Settled, Silent},
+    kafka::{
+        Aborted, Attempt, Committed, Instance, Log, Polled, Position, Positions, Settled, Silent, Topic,
+    },
     lane::tests::Seen,
     transform::{Output, SourceRecord, TransformError},
 };
@@ -30,8 +32,12 @@ enum Fate {
 struct Scripted(Fate);
 
 impl Positions for Scripted {
-    async fn committed(&mut self, _: &[Partition]) -> kafka::Result<Vec<Position>> {
+    async fn positions(&mut self, _: &[Partition]) -> kafka::Result<Vec<Option<Position>>> {
         Ok(Vec::new())
+    }
+
+    async fn topic(&mut self, _: &str) -> kafka::Result<Topic> {
+        Ok(Topic::default())
     }
 
     async fn partitions(&mut self, _: &str) -> kafka::Result<Vec<Partition>> {
@@ -79,6 +85,14 @@ impl Session for Scripted {
         unreachable!("nothing is sent")
     }
 
+    fn reached(&mut self) -> Vec<(Partition, i64)> {
+        Vec::new()
+    }
+
+    fn logs(&mut self) -> Vec<(Partition, Log)> {
+        Vec::new()
+    }
+
     async fn close(self, _: Duration) {}
 }
 
@@ -120,6 +134,7 @@ fn service() -> Service {
         stores: Handle::current(),
         users: Handle::current(),
         journal: Arc::default(),
+        begun: Begun::forgetful(),
         abandoned: Arc::default(),
         clock: Arc::new(SystemClock),
         health,

@@ -36,6 +36,13 @@ impl Laws {
                 self.broken("I11", format!("{partition} has no position of ours"));
                 continue;
             };
+            if kafka.records(partition, *next).is_empty() && *next != kafka.end_of(partition) {
+                let end = kafka.end_of(partition);
+                self.broken(
+                    "lag",
+                    format!("{partition} is read up, C(p) is {next} and the log's end {end}"),
+                );
+            }
             let Some(noted) = Noted::read(text) else { continue };
             let row = rows
                 .iter()
@@ -50,6 +57,7 @@ impl Laws {
                     format!("{partition}: the era began at {floor}, progress says {row:?}"),
                 );
             }
+            self.check_gaps(row, &noted);
             self.check_passed_by_reset(partition, floor, noted.era, store);
             for record in records.iter().filter(|r| r.id.offset >= floor) {
                 let gap = noted.has_gap(record.id.offset)
@@ -66,6 +74,24 @@ impl Laws {
                         format!("{} is unknown, and the store never failed", record.id),
                     );
                 }
+            }
+        }
+    }
+
+    /// A gap that was closed leaves the row: what the row names, the note names too, or no note ever did.
+    fn check_gaps(&mut self, row: Option<&Progress>, noted: &Noted) {
+        let Some(row) = row else { return };
+        for gap in row.gaps.iter() {
+            let mut offsets = gap.clone();
+            let closed = offsets.find(|offset| !noted.has_gap(*offset) && !row.missed.contains(*offset));
+            if let Some(offset) = closed {
+                self.broken(
+                    "closed gap",
+                    format!(
+                        "{}:{offset} is no gap of {noted:?}, progress says {row:?}",
+                        row.partition
+                    ),
+                );
             }
         }
     }
@@ -188,6 +214,13 @@ impl Laws {
         if id.offset >= next {
             if matches!(outcome, Some(Outcome::Failed | Outcome::Succeeded)) {
                 self.broken("I7", format!("{shown:?} is final, and C(p) is {next}"));
+            }
+            let is_known = self.rules.is_atomic && self.rules.is_reliable() && !self.is_skipped(era, id);
+            if id.offset == next && is_known && outcome != Some(Outcome::Failing) {
+                self.broken(
+                    "stands",
+                    format!("C(p) stands at {id}, and the tracker says {shown:?}"),
+                );
             }
             return;
         }

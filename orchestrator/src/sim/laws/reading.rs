@@ -15,6 +15,9 @@ pub(in crate::sim) struct Noted {
     pub(in crate::sim) era: u64,
     pub(in crate::sim) term: u64,
     pub(in crate::sim) began: i64,
+    pub(in crate::sim) topic: String,
+    /// Up to where the store has confirmed progress.
+    pub(in crate::sim) told: i64,
     pub(super) unconfirmed: Vec<String>,
     pub(super) gaps: Vec<Range<i64>>,
 }
@@ -23,7 +26,7 @@ impl Noted {
     pub(in crate::sim) fn read(text: &str) -> Option<Self> {
         let mut fields = text.split(';');
         let mut next = || fields.next();
-        if next()? != "v1" || text.len() >= 4_096 {
+        if next()? != "v2" || text.len() >= 4_096 {
             return None;
         }
         let attempt = next()?.to_owned();
@@ -32,6 +35,8 @@ impl Noted {
         let began = next()?.parse().ok()?;
         // In a simulation there is one store.
         let (_store, _since) = (next()?, next()?.parse::<i64>().ok()?);
+        let (_partitions, topic) = (next()?, next()?.to_owned());
+        let told = next()?.parse().ok()?;
         let unconfirmed = next()?
             .split(',')
             .filter(|a| !a.is_empty())
@@ -52,6 +57,8 @@ impl Noted {
             era,
             term,
             began,
+            topic,
+            told,
             unconfirmed,
             gaps,
         })

@@ -73,7 +73,8 @@ impl Laws {
         let fact = Fact {
             attempt: attempt.to_owned(),
             failed,
-            tracking,
+            // The entry of a skipped one stands in an older era: a crash between its commit and the mark leaves just that.
+            tracking: if skipped { Tracking::Reliable } else { tracking },
         };
         if let Some(first) = self.facts.insert((noted.era, id.clone()), fact) {
             self.broken(

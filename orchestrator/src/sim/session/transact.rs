@@ -2,17 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::time::sleep;
 use tracker_api::Partition;
 
-use super::{SimSession, fenced, retriable};
+use super::SimSession;
 use crate::{
-    kafka::{Aborted, Attempt, Committed, Error, ErrorKind, Membership},
+    kafka::{
+        Aborted, Answer, Attempt, Blame, Committed, Error, ErrorKind, Failed, Membership, Refused, Send,
+        What, blame,
+    },
     sim::{
+        fate::REFUSED,
         faults::{Step, Strike},
         group::Refusal,
         kafka::Fault,
+        schedule::TRANSACTION_TIMEOUT,
     },
 };
+
+pub(super) fn retriable(message: &str) -> Error {
+    Error {
+        kind: ErrorKind::Retriable,
+        message: message.to_owned(),
+    }
+}
+
+pub(super) fn fenced(message: &str) -> Error {
+    Error {
+        kind: ErrorKind::Fenced,
+        message: message.to_owned(),
+    }
+}
 
 impl SimSession {
     /// Aborts, and recycles as after every abort.
@@ -36,6 +57,45 @@ impl SimSession {
             self.recycle().await;
         }
         why
+    }
+
+    /// What the brokers answer to an attempt that holds an output which they never take: for all that travel in its request
+    /// the same, and without naming it. So only the first requests that are under way together are answered.
+    fn answer(&mut self, attempt: &Attempt) -> Option<Aborted> {
+        const UNDER_WAY: usize = 5;
+        let is_output = |send: &Send| &*send.topic == "target";
+        let is_refused = |send: &Send| is_output(send) && send.value.as_deref() == Some(REFUSED.as_bytes());
+        let first = attempt.sends.iter().position(is_refused)?;
+        let code = |index: usize, send: &Send| match self.alone {
+            true if index >= first + UNDER_WAY => Some(Code::PurgeQueue),
+            true => is_refused(send).then_some(Code::MessageSizeTooLarge),
+            false => is_output(send).then_some(Code::MessageSizeTooLarge),
+        };
+        let all = attempt.sends.iter().enumerate();
+        let failed: Vec<Failed> = all
+            .filter_map(|(index, send)| {
+                Some(Failed {
+                    index,
+                    partition: 0,
+                    code: code(index, send)?,
+                })
+            })
+            .collect();
+        let answer = Answer {
+            sends: &attempt.sends,
+            failed: &failed,
+            alone: self.alone,
+            complete: true,
+            exact: false,
+        };
+        Some(match blame(&answer)? {
+            Blame::Refused(refused) => Aborted::Refused(refused),
+            Blame::Company { why, .. } => {
+                self.alone = true;
+                Aborted::Aborted(why)
+            }
+            Blame::Destination(why) => Aborted::Destination(why),
+        })
     }
 
     fn has_lost(&self, partition: &Partition) -> bool {
@@ -80,12 +140,29 @@ impl SimSession {
                         kind: ErrorKind::Refused,
                         message: "MessageSizeTooLarge".to_owned(),
                     };
-                    return Err(self.abort(Aborted::Refused { send: place, why }).await);
+                    let what = What::Record;
+                    let refused = Refused {
+                        send: place,
+                        what,
+                        why,
+                    };
+                    return Err(self.abort(Aborted::Refused(vec![refused])).await);
                 }
                 _ => {}
             }
             let produced = self.sim.world().kafka.produce(&id, self.epoch, attempt.id, send);
             produced.map_err(|_| refused())?;
+        }
+        if let Some(aborted) = self.answer(attempt) {
+            return Err(self.abort(aborted).await);
+        }
+        let cost = self.sim.world().cost * u32::try_from(attempt.sends.len()).unwrap_or(u32::MAX);
+        let deadline = TRANSACTION_TIMEOUT.mul_f64(2.0 / 3.0);
+        sleep(cost.min(deadline)).await;
+        if cost > deadline {
+            return Err(self
+                .abort(Aborted::Late(retriable("some are not acknowledged")))
+                .await);
         }
         if self.step(Step::Delivered).await == Strike::Fail {
             return Err(self.abort(Aborted::Aborted(retriable("a delivery error"))).await);
@@ -152,6 +229,7 @@ impl SimSession {
             _ => {}
         }
         self.sim.end(&id, self.epoch, true).map_err(|_| refused())?;
+        self.alone = false;
         self.step(Step::Committed).await;
         if late && self.sim.world().recycles {
             self.recycle().await;
