@@ -221,12 +221,9 @@ impl Member {
             }
         }
         let held = |(partition, at): (&Partition, &usize)| {
-            let done = log
-                .committed
-                .get(partition)
-                .map_or(0, |c| usize::try_from(c.0).unwrap());
-            log.records[partition][done..*at]
-                .iter()
+            let done = log.committed.get(partition).map_or(0, |c| c.0);
+            let read = log.records[partition].iter().take(*at);
+            read.filter(|record| record.id.offset >= done)
                 .map(SourceRecord::size)
                 .sum::<usize>()
         };
@@ -776,7 +773,7 @@ fn a_record_whose_transform_hangs_stands_alone_says_so_and_is_not_started_again(
     users.shutdown_background();
 }
 
-/// A kilobyte that says nothing.
+/// 128 bytes that say nothing.
 const LARGE: &str = concat!(
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -791,12 +788,18 @@ fn a_lane_that_waits_for_its_store_holds_no_more_than_twice_batch_bytes() {
             batch_bytes: 2_048,
             ..settings()
         };
-        let kafka = Kafka::with((0..400).map(|i| (i % 2, LARGE)));
-        let store = Scripted::new(Act::Fail(Unavailable));
+        let kafka = Kafka::with([(0, LARGE), (1, LARGE)]);
+        let store = Scripted::new(Act::Answer);
         let on = (MemoryTracker::default(), store.clone() as tracker_api::DynTracker);
         let told = (Tracking::Outbox, OnStoreFailure::Block);
-        let work = Work::on(kafka, settings, told, on, Duration::from_secs(20)).await;
+        let work = Work::on(kafka, settings, told, on, Duration::from_secs(2)).await;
+        store.then(Act::Fail(Unavailable));
+        for i in 0..398 {
+            work.kafka.append(i % 2, LARGE);
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
         assert!(!work.seen.stalls().is_empty(), "it waits");
+        assert_eq!(work.kafka.committed(0), 1);
         let held = work.kafka.0.lock().unwrap().most_held;
         assert!((1_024..=2 * 2_048 + LARGE.len()).contains(&held), "{held}");
         store.then(Act::Answer);
