@@ -13,6 +13,7 @@ mod dead_letter;
 mod feed;
 mod first;
 mod headers;
+pub(crate) mod journal;
 mod letters;
 mod observer;
 mod outputs;
@@ -27,14 +28,16 @@ mod sight;
 pub(crate) mod stalls;
 mod topic;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracker_api::{Decision, Partition};
 
 use self::{
     assign::Waiting,
+    journal::Journal,
     pace::Pace,
     partition::{Owned, State},
     pending::Pending,
@@ -53,6 +56,7 @@ use crate::{
     mutant::{self, Mutant},
     note::MOST_GAPS,
     recorder::{Feedback, Recorder},
+    telemetry::Repeated,
     transform::Transform,
 };
 
@@ -60,6 +64,11 @@ use crate::{
 const ASK: Duration = Duration::from_secs(1);
 /// How often each partition's entries below C(p) are settled.
 const SETTLE: Duration = Duration::from_secs(30);
+/// Threads of this process that transforms hold and never give back, before it ends so that it can be started anew. Far
+/// below the threads that user code may take, so that no lane stands for want of one.
+pub(crate) const MOST_ABANDONED: usize = 64;
+/// A warning that repeats is one line within so long.
+const WARNED: Duration = Duration::from_secs(30);
 /// How long the lane waits for the group's word after it refused us.
 const SUSPENDED: Duration = Duration::from_secs(5);
 
@@ -74,6 +83,15 @@ pub enum Error {
     /// Kafka cannot be used any more by this session.
     #[error("{0}")]
     Kafka(kafka::Error),
+    /// The group has not answered this session for so long that it is not expected to find back.
+    #[error("{0}")]
+    Silent(String),
+    /// A bug: of this program, or of something of the service's own that it calls on its lane.
+    #[error("the lane panicked: {0}")]
+    Panicked(String),
+    /// Transforms hold so many threads that only a new process gets them back.
+    #[error("{0} threads are held by transforms that never return; start the service anew")]
+    Abandoned(usize),
 }
 
 impl From<kafka::Error> for Error {
@@ -86,10 +104,22 @@ impl From<kafka::Error> for Error {
     }
 }
 
+/// Runs `work`, a panic of which is an error as any other.
+pub(crate) async fn caught<O>(work: impl Future<Output = Result<O, Error>>) -> Result<O, Error> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|payload| {
+            let message = pool::panic_message(&*payload);
+            Err(Error::Panicked(crate::panics::message(message)))
+        })
+}
+
 /// What a lane is made of.
 pub(crate) struct Parts<S, T> {
     pub(crate) session: S,
     pub(crate) pool: Arc<Pool<T>>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) recorder: Recorder,
     pub(crate) feedback: mpsc::UnboundedReceiver<Feedback>,
     pub(crate) settings: Arc<Settings>,
@@ -102,6 +132,7 @@ pub(crate) struct Parts<S, T> {
 pub(crate) struct Lane<S, T> {
     session: S,
     pool: Arc<Pool<T>>,
+    journal: Arc<Journal>,
     recorder: Recorder,
     feedback: mpsc::UnboundedReceiver<Feedback>,
     settings: Arc<Settings>,
@@ -138,6 +169,7 @@ pub(crate) struct Lane<S, T> {
     judged: bool,
     pace: Pace,
     said: Said,
+    warned: Repeated<&'static str>,
     stalls: Stalls,
     letters: letters::Letters,
     /// Partitions of `assigned` whose committed offset is pending.
@@ -165,6 +197,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let Parts {
             session,
             pool,
+            journal,
             recorder,
             feedback,
             settings,
@@ -174,10 +207,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
             stop,
         } = parts;
         let (now, delay) = (Instant::now(), *settings.delay.start());
+        let said = Said::new(settings.log_messages);
         let pace = Pace::new(&settings);
         Self {
             session,
             pool,
+            journal,
             recorder,
             feedback,
             settings,
@@ -204,7 +239,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
             aborts: 0,
             judged: false,
             pace,
-            said: Said::default(),
+            said,
+            warned: Repeated::every(WARNED),
             pending: BTreeMap::new(),
             tidied: now,
             read_again: now,
@@ -215,7 +251,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
 
     /// Runs until told to stop, then flushes what the tracker is owed and leaves the group, within `deadline`.
     pub(crate) async fn run(mut self, deadline: Duration) -> Result<(), Error> {
-        let ended = self.work().await;
+        // After a panic the session is still there, and is left in good order as after any other end.
+        let ended = caught(self.work()).await;
         self.remember(std::iter::empty());
         self.owned.clear();
         let until = Instant::now() + deadline;
@@ -236,6 +273,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
     async fn work(&mut self) -> Result<(), Error> {
         while !self.stop.is_cancelled() {
             self.observer.beat();
+            self.look_at_threads()?;
             self.take_feedback();
             self.collect().await?;
             self.begin_terms().await?;
@@ -256,6 +294,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             Err(aborted) => return Ok(Concluded::NotCommitted(aborted)),
         };
         tracing::warn!(attempt = %attempt.id, %why, "the outcome of a commit is unknown; reading it from Kafka");
+        let begun = Instant::now();
         loop {
             match self.session.settle(attempt).await {
                 Ok(settled) => {
@@ -267,6 +306,12 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     tracing::info!(attempt = %attempt.id, outcome = name, "settled");
                     self.observer.settled(name);
                     return Ok(concluded);
+                }
+                // The one whom it asks may be lost for good: the next session begins by reading the same.
+                Err(error)
+                    if error.kind == ErrorKind::Retriable && begun.elapsed() >= self.settings.patience =>
+                {
+                    return Err(Error::Silent(format!("an attempt could not be settled: {error}")));
                 }
                 Err(error) if error.kind == ErrorKind::Retriable && !self.stop.is_cancelled() => {
                     self.stand(
@@ -282,9 +327,25 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
     }
 
+    /// Logs a warning about something that comes again and again: once, then how often it was left out.
+    fn warn(&mut self, cause: &'static str, text: std::fmt::Arguments<'_>) {
+        if let Some(left_out) = self.warned.due(cause) {
+            tracing::warn!(left_out, "{text}");
+        }
+    }
+
     /// A partition, or the whole lane, does not move.
     fn stand(&mut self, of: Option<&Partition>, why: Why, text: String) {
         self.stalls.stand(of, why, text, self.clock.now());
+    }
+
+    /// Fails when transforms have taken away more threads than a process can spare.
+    fn look_at_threads(&self) -> Result<(), Error> {
+        let abandoned = self.pool.abandoned();
+        if abandoned >= MOST_ABANDONED {
+            return Err(Error::Abandoned(abandoned));
+        }
+        Ok(())
     }
 
     /// Takes up what the store answered since.
@@ -366,6 +427,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                         failure.next_try = None;
                         work.state = State::Passing;
                     }
+                    self.journal.forgive(&id);
                     owned.blocked = None;
                     tracing::info!(dedupKey = %id, ?decision, "an operator decided about a blocking record");
                 }
@@ -400,6 +462,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let now = Instant::now();
         if now.duration_since(self.asked) >= ASK {
             self.asked = now;
+            self.observer.abandoned(self.pool.abandoned());
             let blocked = self
                 .owned
                 .values()

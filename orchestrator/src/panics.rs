@@ -81,8 +81,8 @@ fn log(panic: &PanicHookInfo<'_>, transform: bool) {
     }
 }
 
-/// Escaped, and cut after that.
-fn message(text: &str) -> String {
+/// What user code said, for one line of a log: escaped, and cut after that.
+pub(crate) fn message(text: &str) -> String {
     // An escaped character is never shorter than it was: no more of them are needed than are shown.
     let head: String = text.chars().take(LONGEST + 1).collect();
     let safe = escape(&head);

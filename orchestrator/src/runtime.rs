@@ -30,7 +30,10 @@ use crate::{
     config::Settings,
     http::{self, Control, Health, Info, Phase},
     kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
-    lane,
+    lane::{
+        self,
+        journal::{self, Journal},
+    },
     operate::{self, DataDir, Operations, Reconcile, Reconciled},
     reconcile::{self, reconcile_topic},
     registry::Registry,
@@ -109,6 +112,7 @@ pub struct Running {
     health: Health,
     management: SocketAddr,
     lanes: Lanes,
+    journal: Arc<Journal>,
     ended: mpsc::UnboundedReceiver<Ended>,
     servers: Vec<JoinHandle<()>>,
     /// Probes and commands are answered until the lanes have stopped.
@@ -153,7 +157,7 @@ impl Running {
         let mut outcome = Ok(());
         tokio::select! {
             () = self.stop.cancelled() => {}
-            ended = self.ended.recv() => if let Some(ended) = ended { outcome = ended.outcome() },
+            ended = self.ended.recv() => outcome = lanes::outcome(ended),
         }
         self.health.phase(Phase::Draining);
         self.stop.cancel();
@@ -165,6 +169,7 @@ impl Running {
         {
             outcome = Err(Error::Deadline(self.deadline));
         }
+        self.journal.end();
         self.health.phase(Phase::Stopped);
         drop(self.serving);
         for server in self.servers.drain(..) {
@@ -199,7 +204,8 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     telemetry::build_info(env!("CARGO_PKG_VERSION"), &rdkafka::util::get_rdkafka_version().1);
     limits::look(settings.concurrency)?;
     http::socket_fits(&settings.data_dir).map_err(Error::Config)?;
-    let data_dir = DataDir::hold(&settings.data_dir, settings.instance.as_deref()).map_err(unheld)?;
+    let data_dir =
+        DataDir::hold(&settings.data_dir, settings.instance.as_deref()).map_err(|error| unheld(&error))?;
     let health = Health::new(
         settings.concurrency,
         settings.kafka.max_poll_interval.mul_f64(0.8),
@@ -320,12 +326,22 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         quiet,
     )));
 
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let users = tokio::runtime::Builder::new_multi_thread()
         .thread_name("transform")
         .on_thread_start(crate::panics::runs_transforms)
+        // Each lane drives its batch on as many as there are workers; what hangs must never take the last one.
+        .max_blocking_threads(512 + settings.concurrency * workers)
         .enable_all()
         .build()
         .map_err(|e| Error::Failed(format!("cannot start threads for transforms: {e}")))?;
+    let journal = Journal::open(data_dir.path()).map_err(|e| {
+        Error::Failed(format!(
+            "cannot write `{}` into the data directory: {e}",
+            journal::FILE
+        ))
+    })?;
+    let journal = Arc::new(journal);
     let (sender, ended) = mpsc::unbounded_channel();
     let lanes = Lanes::start(lanes::Shared {
         transform,
@@ -337,6 +353,8 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         fallback,
         stores: tokio::runtime::Handle::current(),
         users: users.handle().clone(),
+        journal: journal.clone(),
+        abandoned: Arc::default(),
         clock: Arc::new(SystemClock),
         health: health.clone(),
         stop: stop.clone(),
@@ -353,6 +371,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
         health,
         management,
         lanes,
+        journal,
         ended,
         servers,
         serving,
@@ -361,7 +380,7 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     })
 }
 
-fn unheld(error: operate::Error) -> Error {
+fn unheld(error: &operate::Error) -> Error {
     match error.kind {
         operate::Kind::Held => Error::Held(error.to_string()),
         _ => Error::Config(error.to_string()),

@@ -16,10 +16,14 @@ mod each_store;
 mod atomic;
 #[path = "end_to_end/begin.rs"]
 mod begin;
+#[path = "end_to_end/crashes.rs"]
+mod crashes;
 #[path = "end_to_end/destination.rs"]
 mod destination;
 #[path = "end_to_end/drain.rs"]
 mod drain;
+#[path = "end_to_end/freezes.rs"]
+mod freezes;
 #[path = "end_to_end/group.rs"]
 mod group;
 #[path = "end_to_end/identity.rs"]

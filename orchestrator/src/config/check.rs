@@ -114,6 +114,7 @@ impl Checks<'_> {
             management_address: self.management(written),
             management_hosts: self.hosts(written),
             log_format: written.log_format,
+            log_failure_messages: written.log_failure_messages,
         };
         let origin = |section: &str, name: &str| (self.origin)(&["kafka", section, name]);
         clients::check(&settings, &origin, self.report);

@@ -23,8 +23,10 @@ impl Settings {
             transactional_id_prefix: self.kafka.transactional_id_prefix.clone(),
             session_timeout: self.kafka.session_timeout,
             transaction_timeout: self.kafka.transaction_timeout,
+            shutdown_timeout: self.shutdown_timeout,
             max_poll_interval: self.kafka.max_poll_interval,
-            max_poll_bytes: self.batch.bytes,
+            // What is polled comes on top of what a lane holds already: see `lane/feed.rs`.
+            max_poll_bytes: self.batch.bytes / 2,
             common: owned(&self.kafka.common),
             consumer: owned(&self.kafka.consumer),
             producer: owned(&self.kafka.producer),

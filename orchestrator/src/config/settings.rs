@@ -68,6 +68,8 @@ pub struct Settings {
     pub management_hosts: Vec<String>,
     /// How logs look.
     pub log_format: LogFormat,
+    /// Whether the log's line of a failed record carries what the transform said.
+    pub log_failure_messages: bool,
 }
 
 /// Where failures are kept, and what happens when that fails.
@@ -311,6 +313,7 @@ impl Settings {
             management_address: SocketAddr::from(([0, 0, 0, 0], 8080)),
             management_hosts: Vec::new(),
             log_format: LogFormat::default(),
+            log_failure_messages: true,
         }
     }
 }

@@ -111,6 +111,8 @@ pub(crate) struct Written {
     pub(crate) management_hosts: Vec<String>,
     /// How logs look: `json`, `text`, or `auto`: `text` on a terminal, otherwise `json`.
     pub(crate) log_format: LogFormat,
+    /// Whether the log's line of a failed record carries its message, cut and escaped; it may quote the record.
+    pub(crate) log_failure_messages: bool,
     /// For `tracking: outbox`.
     pub(crate) outbox: Outbox,
     /// What Kafka's clients are given beyond this, by librdkafka's names. What exactly-once needs is refused here.
@@ -204,6 +206,7 @@ impl Default for Written {
             management_address: "0.0.0.0:8080".into(),
             management_hosts: Vec::new(),
             log_format: LogFormat::default(),
+            log_failure_messages: true,
             outbox: Outbox::default(),
             kafka: Clients::default(),
         }

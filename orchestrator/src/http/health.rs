@@ -118,8 +118,15 @@ impl Health {
         }
     }
 
+    /// Lane `lane` is out of the group, and has to join it anew.
+    pub(crate) fn left(&self, lane: usize) {
+        if let Some(lane) = self.0.lanes.get(lane) {
+            lane.partitions.store(NOT_JOINED, Relaxed);
+        }
+    }
+
     /// Why lane `lane` has no session yet (`waiting for Kafka: …`), or that it has one: while any has a reason, the service
-    /// is not ready. What stands behind the first `: ` is not told to the [network](Self::ready_to_the_network).
+    /// is not ready. What stands behind the first `: ` is not told to the network.
     pub fn reason(&self, lane: usize, reason: Option<String>) {
         if let Some(lane) = self.0.lanes.get(lane) {
             *lock(&lane.reason) = reason;

@@ -101,6 +101,11 @@ impl Consumer {
         self.committed.ask(&self.base, of)
     }
 
+    /// Whether the client had a coordinator when its statistics last said so, and when that was.
+    pub(super) fn coordinator(&self) -> Option<(bool, Instant)> {
+        self.base.context().coordinator()
+    }
+
     pub(super) fn client(&self) -> &Client<Context> {
         self.base.client()
     }

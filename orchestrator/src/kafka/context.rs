@@ -6,6 +6,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Instant,
 };
 
 use rdkafka::{
@@ -17,7 +18,7 @@ use rdkafka::{
 };
 use tracker_api::Partition;
 
-use super::{Error, logs, plain::plain, verdict};
+use super::{Error, logs, plain::plain, presence, verdict};
 
 /// A change of the assignment that was not answered yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub(super) enum Noted {
 pub(super) struct Context {
     noted: Mutex<VecDeque<Noted>>,
     errors: Mutex<Vec<(Code, String)>>,
+    /// Whether the client had a coordinator when it last said so, and when that was.
+    coordinator: Mutex<Option<(bool, Instant)>>,
     /// Nobody will answer any more: the callback does.
     closing: AtomicBool,
 }
@@ -57,6 +60,11 @@ impl Context {
         std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether the client had a coordinator when its statistics last said so, and when that was.
+    pub(super) fn coordinator(&self) -> Option<(bool, Instant)> {
+        *self.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn close(&self) {
         self.closing.store(true, SeqCst);
     }
@@ -76,7 +84,12 @@ impl ClientContext for Context {
         }
     }
 
-    fn stats_raw(&self, _: &[u8]) {}
+    fn stats_raw(&self, statistics: &[u8]) {
+        if let Some(has) = presence::has_coordinator(statistics) {
+            let mut coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
+            *coordinator = Some((has, Instant::now()));
+        }
+    }
 }
 
 impl ConsumerContext for Context {

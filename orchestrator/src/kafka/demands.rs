@@ -1,6 +1,6 @@
 //! What exactly-once stands on: the settings of each client that nobody may change, and why.
 
-use super::{ClientKind, ClientSettings, Error, ErrorKind, Result, Settings, Worker};
+use super::{ClientKind, ClientSettings, Error, ErrorKind, Result, Settings, Worker, presence};
 
 /// A setting that must have one value.
 pub(super) struct Need {
@@ -112,6 +112,7 @@ pub(super) fn suggested(settings: &Settings, kind: ClientKind) -> Vec<(&'static 
                 settings.max_poll_interval.as_millis().to_string(),
             ),
             text("partition.assignment.strategy", "cooperative-sticky"),
+            text("statistics.interval.ms", presence::STATISTICS),
             text("fetch.queue.backoff.ms", "20"),
             text("queued.max.messages.kbytes", "16384"),
             text("fetch.wait.max.ms", "100"),

@@ -17,6 +17,7 @@ mod logs;
 #[allow(unsafe_code, reason = "what rdkafka's safe interface does not offer")]
 mod native;
 mod plain;
+mod presence;
 mod probe;
 mod reader;
 mod session;
@@ -31,6 +32,7 @@ mod verdict;
 pub(crate) use blame::{Answer, Blame, Failed, blame};
 pub use identity::Worker;
 pub(crate) use identity::initialise;
+pub(crate) use presence::patience;
 pub use probe::{Finding, Probe, Severity, probe};
 pub use reader::Reader;
 pub use session::KafkaSession;
@@ -161,6 +163,17 @@ pub struct Polled {
     pub membership: Vec<Membership>,
     /// Faults of single partitions or of the connection, for logs and readiness.
     pub errors: Vec<Error>,
+    /// Set while the group has not answered this member for longer than `session-timeout`.
+    pub silent: Option<Silent>,
+}
+
+/// The group does not answer: other members may have its partitions, and nothing can be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// What happened and what follows, for a person. The same text for as long as it lasts.
+    pub why: String,
+    /// It has lasted for so long that this session is not expected to find back: a new one must be made.
+    pub lost: bool,
 }
 
 /// A change of the assignment. `Revoked` and `Lost` were already answered when the lane hears of them; `Assigned`, also an

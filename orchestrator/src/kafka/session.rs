@@ -11,15 +11,15 @@ use tracker_api::Partition;
 
 use super::{
     Aborted, Attempt, ClientKind, Committed, Error, ErrorKind, KafkaCustomizer, Log, Polled, Position,
-    Positions, Result, Session, Settings, Settled, Stats, Topic, consumer::Consumer,
-    lane_producer::LaneProducer, limits::Limits, native, reader, transact,
+    Positions, Result, Session, Settings, Settled, Silent, Stats, Topic, consumer::Consumer,
+    lane_producer::LaneProducer, limits::Limits, native, presence::Presence, reader, transact,
 };
 
 /// The oldest librdkafka whose transactions lose nothing that we know of.
 const OLDEST: (i32, &str) = (0x02_0c_01_ff, "2.12.1");
 
-/// How often the lag is looked at.
-const LAG: Duration = Duration::from_secs(1);
+/// How often lag and presence are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a first connection may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -34,10 +34,14 @@ pub struct KafkaSession {
     pub(super) limits: Limits,
     pub(super) stats: Arc<Stats>,
     pub(super) transaction_timeout: Duration,
+    /// How long an attempt may take up to its commit, and how long the commit.
+    pub(super) call_limit: Duration,
     /// A call of this length may hide a request that was sent twice.
     pub(super) slow: Duration,
-    /// When the lag was last looked at.
-    lagged: Instant,
+    /// When lag and presence were last looked at.
+    looked: Instant,
+    pub(super) presence: Presence,
+    silent: Option<Silent>,
 }
 
 impl fmt::Debug for KafkaSession {
@@ -70,6 +74,7 @@ impl KafkaSession {
         let mut producer = LaneProducer::new(settings, lane, customizer, stats.clone())?;
         let slow = producer.backoff().mul_f64(0.8);
         producer.ready_within(PATIENCE)?;
+        let millis = |key| wanted.millis(key).map(Duration::from_millis);
         // What a session before this one knew.
         stats.lags(Vec::new());
         let consumer = Consumer::subscribe(&wanted, &settings.source_topic, settings.max_poll_bytes)?;
@@ -80,8 +85,15 @@ impl KafkaSession {
             positions: BTreeMap::new(),
             stats,
             transaction_timeout: settings.transaction_timeout,
+            call_limit: settings.call_limit(),
             slow,
-            lagged: Instant::now(),
+            looked: Instant::now(),
+            presence: Presence::new(
+                millis("session.timeout.ms").unwrap_or(settings.session_timeout),
+                millis("max.poll.interval.ms").unwrap_or(settings.max_poll_interval),
+                Instant::now(),
+            ),
+            silent: None,
         })
     }
 
@@ -142,14 +154,20 @@ impl Positions for KafkaSession {
 
 impl Session for KafkaSession {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
-        let polled = self.consumer.poll(max, wait)?;
+        let polled = self.consumer.poll(max, wait);
+        let mut polled = polled.map_err(|error| self.presence.read(error, Instant::now()))?;
         self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
         self.consumer.look();
-        if self.lagged.elapsed() >= LAG {
-            self.lagged = Instant::now();
+        let now = Instant::now();
+        if now.duration_since(self.looked) >= LOOK {
+            self.looked = now;
             self.stats.lags(self.lag());
+            let is_member = native::GroupMetadata::of(self.consumer.client()).is_some();
+            let coordinator = self.consumer.coordinator();
+            self.silent = self.presence.look(now, is_member, coordinator);
         }
+        polled.silent = self.silent.clone();
         Ok(polled)
     }
 

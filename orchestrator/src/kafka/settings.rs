@@ -24,6 +24,8 @@ pub struct Settings {
     pub transaction_timeout: Duration,
     /// A member that does not poll for so long is put out of the group. Above `transaction_timeout`.
     pub max_poll_interval: Duration,
+    /// A stop waits for an attempt that is under way, at most so long.
+    pub shutdown_timeout: Duration,
     /// Between two tries of a request. Large, so that a resent request shows in the time of its call.
     pub retry_backoff: Duration,
     /// How outputs are compressed: `none`, `gzip`, `snappy`, `lz4` or `zstd`.
@@ -68,6 +70,7 @@ impl Settings {
             session_timeout: Duration::from_secs(10),
             transaction_timeout: Duration::from_secs(15),
             max_poll_interval: Duration::from_secs(300),
+            shutdown_timeout: Duration::from_secs(25),
             retry_backoff: Duration::from_millis(500),
             compression: "none".into(),
             max_poll_bytes: 4 * 1024 * 1024,
@@ -91,6 +94,16 @@ impl Settings {
             .get("message.max.bytes")
             .and_then(|bytes| bytes.trim().parse().ok());
         Ok(set.unwrap_or(DEFAULT_MAX_MESSAGE_BYTES))
+    }
+
+    /// How long an attempt may take up to its commit, and how long the commit may take: less than the broker waits for it, and
+    /// both together less than a stop waits for the lane. At least a second.
+    pub(super) fn call_limit(&self) -> Duration {
+        let of_stop = self.shutdown_timeout.mul_f64(0.4);
+        self.transaction_timeout
+            .mul_f64(2.0 / 3.0)
+            .min(of_stop)
+            .max(Duration::from_secs(1))
     }
 
     /// What a client is created with: our settings, then the user's, then the customizer's; refused when one of them
@@ -217,6 +230,8 @@ impl fmt::Debug for ClientSettings {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{ClientKind, ClientSettings, Instance, KafkaCustomizer, Settings};
     use crate::kafka::{ErrorKind, native};
 
@@ -226,6 +241,20 @@ mod tests {
             configured,
         };
         Settings::new("localhost:9092", "orders", "in", instance)
+    }
+
+    #[test]
+    fn an_attempt_and_its_commit_end_before_the_transaction_and_before_a_stop() {
+        let limit = |transaction, shutdown| {
+            let mut settings = settings(false);
+            settings.transaction_timeout = Duration::from_secs(transaction);
+            settings.shutdown_timeout = Duration::from_secs(shutdown);
+            settings.call_limit().as_secs()
+        };
+        assert_eq!(limit(15, 25), 10, "the defaults");
+        assert_eq!(limit(60, 25), 10);
+        assert_eq!(limit(15, 5), 2);
+        assert_eq!(limit(1, 1), 1);
     }
 
     const EACH: [ClientKind; 3] = [

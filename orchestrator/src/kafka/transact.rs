@@ -42,7 +42,8 @@ struct Times {
 pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<Committed, Aborted> {
     let offsets = offsets(attempt).map_err(Aborted::Aborted)?;
     session.producer.ready().map_err(not_begun)?;
-    session.consumer.serve().map_err(not_begun)?;
+    let served = session.consumer.serve();
+    served.map_err(|error| not_begun(session.presence.read(error, Instant::now())))?;
     let lost = session
         .consumer
         .lost_of(attempt.advance.iter().map(|a| &a.partition));
@@ -61,7 +62,7 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
         }));
     };
     let begun = Instant::now();
-    let deadline = begun + session.transaction_timeout.mul_f64(2.0 / 3.0);
+    let deadline = begun + session.call_limit;
     let sent = Sent {
         alone: session.producer.is_alone(),
         exact: session.limits.is_exact(),
@@ -73,10 +74,10 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
         Err(stop) => return Err(give_up(session, attempt, begun, stop)),
     };
     let asked = Instant::now();
-    let timeout = session.transaction_timeout.mul_f64(2.0 / 3.0);
-    let mut answer = producer.commit(timeout);
+    let until = asked + session.call_limit;
+    let mut answer = producer.commit(left(until));
     if answer.as_ref().is_err_and(|e| e.verdict() == Verdict::Again) {
-        answer = producer.commit(timeout);
+        answer = producer.commit(left(until));
     }
     let times = Times {
         acknowledged,

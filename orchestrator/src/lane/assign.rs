@@ -144,7 +144,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                     return Ok(());
                 }
                 Concluded::NotCommitted(aborted) => {
-                    tracing::warn!(why = %aborted, "a term could not begin; trying again");
+                    self.warn(
+                        "term",
+                        format_args!("a term could not begin; trying again: {aborted}"),
+                    );
                     let text = format!("waiting to begin on its partitions: {aborted}");
                     self.stand(None, Why::Aborted, text);
                     return Ok(());

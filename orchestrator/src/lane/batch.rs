@@ -10,7 +10,7 @@ use super::{
     commit::{Place, Plan},
     outputs::prepare,
     pace::Load,
-    partition::{Blocked, State},
+    partition::{Blocked, State, Work},
     pool::{RecordRef, Verdict},
     stalls::Why,
 };
@@ -21,6 +21,9 @@ use crate::{
     transform::{Transform, TransformError},
 };
 
+/// The longest wait before a record is looked at again whose transform does not return.
+const MOST_PATIENT: Duration = Duration::from_secs(600);
+
 /// Which failures pass their record.
 #[derive(Debug)]
 struct Judge {
@@ -28,6 +31,12 @@ struct Judge {
     max_attempts: u32,
     /// Tries before this one, and whether the configuration names the record to be skipped.
     records: Vec<(u32, bool)>,
+}
+
+/// Keeps those at whose place there is `true`.
+fn keep<V>(all: &mut Vec<V>, those: &[bool]) {
+    let mut at = those.iter();
+    all.retain(|_| at.next().copied().unwrap_or(true));
 }
 
 impl Judge {
@@ -148,6 +157,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
         if records.is_empty() {
             return Ok(true);
         }
+        let admitted = self.journal.admits(&records);
+        keep(&mut places, &admitted);
+        keep(&mut records, &admitted);
+        keep(&mut judge.records, &admitted);
         let started = Instant::now();
         self.observer.in_flight(records.len());
         let judge = Arc::new(judge);
@@ -155,9 +168,9 @@ impl<S: Session, T: Transform> Lane<S, T> {
             let judge = judge.clone();
             Arc::new(move |index: usize, error: &TransformError| !judge.passes(index, error.retryable))
         };
-        let pool = self.pool.clone();
+        let (pool, journal) = (self.pool.clone(), self.journal.clone());
         let verdicts = self
-            .breathe_while(async move { pool.run(records, stops).await })
+            .breathe_while(async move { journal.run(&pool, records, stops).await })
             .await?;
         let Some(verdicts) = verdicts else {
             return Ok(false);
@@ -209,7 +222,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
         };
         let mut stopped = Vec::new();
         for partition in ready {
-            stopped.extend(self.block(partition, id, at));
+            match self.block(partition, id, at) {
+                Some(entry) => stopped.push(entry),
+                None => self.look_at_front(partition),
+            }
             let Some(owned) = self.owned.get_mut(partition) else {
                 continue;
             };
@@ -218,7 +234,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             let Some(owned) = self.owned.get_mut(partition) else {
                 continue;
             };
-            let passing = |work: &&super::partition::Work| matches!(work.state, State::Passing);
+            let passing = |work: &&Work| matches!(work.state, State::Passing);
             let first = owned.work.iter().take(count).position(|w| passing(&w));
             if let Some(first) = first.filter(|_| self.recorder.is_reliable() && owned.is_full()) {
                 count = first;
@@ -251,6 +267,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
         }
         self.recorder.stopped(stopped);
+        self.give_back().await?;
         let dead_letters = self.settings.dead_letter.is_some();
         let before = self.recorder.clone().before(plan.passing.clone(), dead_letters);
         match self.breathe_while(before).await? {
@@ -293,7 +310,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         let version = owned.version(id, Outcome::Failing);
         let work = owned.work.get_mut(done)?;
-        let wait = backoff.after(work.tries(), jitter);
+        let hangs = self.pool.hangs(&work.record.id);
+        let mut wait = backoff.after(work.tries(), jitter);
+        if hangs {
+            let doubled = 1 << work.tries().saturating_sub(1).min(20);
+            let long = self.settings.transform_timeout.saturating_mul(doubled);
+            wait = wait.max(long.min(MOST_PATIENT.max(self.settings.transform_timeout)));
+        }
         let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         work.failure.as_mut()?.next_try = Some(Timestamp(at.0.saturating_add(millis)));
         work.recorded = true;
@@ -301,22 +324,42 @@ impl<S: Session, T: Transform> Lane<S, T> {
             offset: work.record.id.offset,
             until: Instant::now() + wait,
         });
-        let text = format!(
-            "{} fails and is tried again; tries so far: {}",
-            work.record.id,
-            work.tries()
-        );
-        self.stalls.stand(Some(partition), Why::Blocked, text, at);
+        let (id, tries) = (&work.record.id, work.tries());
+        let (why, text) = if hangs {
+            let text = format!(
+                "the transform of {id} does not return, and holds a thread of this process. It is not started again before \
+                 that ends: mend the transform and restart, or pass the record over (`failures skip`, or `skip:`)"
+            );
+            (Why::Transform, text)
+        } else {
+            let text = format!("{id} fails and is tried again; tries so far: {tries}");
+            (Why::Blocked, text)
+        };
+        let since = work.first_failed_at.unwrap_or(at);
+        self.stalls.block(partition, why, text, since);
         let captured = self.recorder.capture(&work.record, true);
-        Some(Entry {
+        let entry = Entry {
             captured,
             ..work.entry(version, at)
-        })
+        };
+        owned.work.iter_mut().for_each(Work::detach);
+        Some(entry)
+    }
+
+    /// Takes back what was said of a front record that fails no more.
+    fn look_at_front(&mut self, partition: &Partition) {
+        let front = self
+            .owned
+            .get_mut(partition)
+            .and_then(|owned| owned.first_undone());
+        if front.is_none_or(|work| work.failure.is_none()) {
+            self.stalls.unblock(partition);
+        }
     }
 
     /// Nothing of Kafka is open: the batch stays in memory and is decided again a little later.
     fn put_off(&mut self, why: String) {
-        tracing::warn!("{why}");
+        self.warn("store", format_args!("{why}"));
         self.stand(None, Why::Store, why);
         self.batch_after = Instant::now() + Duration::from_millis(250);
     }

@@ -78,7 +78,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
             }
             Concluded::NotCommitted(aborted) => aborted,
         };
-        tracing::warn!(attempt = %plan.id, why = %aborted, "a transaction came to nothing; its records are tried again from memory");
+        let what = "a transaction came to nothing; its records are tried again from memory";
+        self.warn("aborted", format_args!("{what}: {aborted} (attempt {})", plan.id));
         self.void(&plan);
         self.aborts += 1;
         self.batch_after = Instant::now() + Duration::from_millis(10 << self.aborts.min(9));
@@ -275,10 +276,17 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.delay = self.settings.delay_after(elapsed);
         self.observer.committed(&counts, elapsed);
         self.observer.lost(self.recorder.lost());
-        attempt
-            .advance
-            .iter()
-            .for_each(|advance| self.stalls.moved(&advance.partition));
+        for Advance { partition, .. } in &attempt.advance {
+            if self
+                .owned
+                .get(partition)
+                .is_some_and(|o| o.is_waiting(Instant::now()))
+            {
+                self.stalls.advanced(partition);
+            } else {
+                self.stalls.moved(partition);
+            }
+        }
         for why in [Why::Kafka, Why::Store, Why::Aborted, Why::Destination] {
             self.stalls.end(None, why);
         }

@@ -12,7 +12,7 @@ use super::{
     stalls::Why,
 };
 use crate::{
-    kafka::{ErrorKind, Membership, Polled, Session},
+    kafka::{ErrorKind, Membership, Polled, Position, Session, Silent},
     mutant::{self, Mutant},
     transform::Transform,
 };
@@ -23,6 +23,14 @@ const BREATH: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_millis(200);
 /// How long a stop waits for transforms that run.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// Bytes that the lane holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    running: usize,
+    /// In partitions that stand at a failing record.
+    blocked: usize,
+}
 
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Records that may run now.
@@ -63,7 +71,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             && (1..self.settings.batch_records).contains(&self.ready())
         {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.bytes() >= self.settings.batch_bytes {
+            if left.is_zero() || self.bytes(Instant::now()).running >= self.settings.batch_bytes / 2 {
                 break;
             }
             self.poll(left).await?;
@@ -76,6 +84,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let now = Instant::now();
         let (records, bytes) = (self.settings.batch_records, self.settings.batch_bytes);
         let is_blocked = |owned: &Owned| owned.stands(now);
+        let held = self.bytes(now);
         let running: usize = self
             .owned
             .values()
@@ -83,16 +92,22 @@ impl<S: Session, T: Transform> Lane<S, T> {
             .map(|o| o.work.len())
             .sum();
         let room = records.saturating_sub(running);
-        // What stands behind a blocked record takes nothing away from the others, and has a bound of its own.
-        self.hold(|o| room == 0 || is_blocked(o) && (o.work.len() >= records / 2 || o.bytes() >= bytes))
-            .await?;
+        // What stands behind a blocked record takes nothing away from the others, and has a bound of its own. A poll brings
+        // half of `batch-bytes`: both together never hold more than twice that, and one record.
+        self.hold(|o| match is_blocked(o) {
+            true => room == 0 || o.work.len() >= records / 2 || held.blocked >= bytes / 4,
+            false => room == 0 || held.running >= bytes / 2,
+        })
+        .await?;
         match self.session.poll(room.max(1), wait).await {
             Ok(polled) => {
-                self.stalls.end(None, Why::Kafka);
-                self.absorb(polled);
+                if polled.silent.is_none() {
+                    self.stalls.end(None, Why::Kafka);
+                }
+                self.absorb(polled)?;
             }
             Err(error) if error.kind == ErrorKind::Retriable => {
-                tracing::warn!(%error, "polling again");
+                self.warn("polling", format_args!("polling again: {error}"));
                 self.stand(None, Why::Kafka, format!("waiting for Kafka: {error}"));
                 tokio::time::sleep(IDLE).await;
             }
@@ -122,13 +137,49 @@ impl<S: Session, T: Transform> Lane<S, T> {
         Ok(())
     }
 
-    fn bytes(&self) -> usize {
-        self.owned.values().map(Owned::bytes).sum()
+    fn bytes(&self, now: Instant) -> Held {
+        let mut held = Held::default();
+        for owned in self.owned.values() {
+            match owned.stands(now) {
+                true => held.blocked += owned.bytes(),
+                false => held.running += owned.bytes(),
+            }
+        }
+        held
     }
 
-    fn absorb(&mut self, polled: Polled) {
+    /// Gives back what stands behind failing records, beyond `batch-bytes` of all partitions together: it is read again once
+    /// they are through.
+    pub(super) async fn give_back(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut held = self.bytes(now).blocked;
+        let mut back = Vec::new();
+        for (partition, owned) in self.owned.iter_mut().filter(|(_, o)| o.stands(now)) {
+            if held > self.settings.batch_bytes
+                && let Some((next, bytes)) = owned.give_back()
+            {
+                held -= bytes;
+                back.push(Position {
+                    partition: partition.clone(),
+                    offset: Some(next),
+                    note: None,
+                });
+            }
+        }
+        if !back.is_empty() {
+            self.session.rewind(&back).await?;
+        }
+        Ok(())
+    }
+
+    fn absorb(&mut self, polled: Polled) -> Result<(), Error> {
+        match polled.silent {
+            Some(Silent { why, lost: true }) => return Err(Error::Silent(why)),
+            Some(Silent { why, .. }) => self.stand(None, Why::Kafka, why),
+            None => {}
+        }
         for error in &polled.errors {
-            tracing::warn!(%error, "Kafka reports a fault");
+            self.warn("fault", format_args!("Kafka reports a fault: {error}"));
             self.suspicious |= error.kind == ErrorKind::Refused;
             self.fault = Some((Instant::now(), error.message.clone()));
         }
@@ -140,9 +191,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
             };
             if record.id.offset >= owned.received || mutant::active(Mutant::NoReceivedFilter) {
                 owned.received = record.id.offset + 1;
-                owned
-                    .work
-                    .push_back(Work::new(RecordRef::new(buffer.clone(), index)));
+                let mut work = Work::new(RecordRef::new(buffer.clone(), index));
+                if owned.blocked.is_some() {
+                    work.detach();
+                }
+                owned.work.push_back(work);
             }
         }
         let changed = !polled.membership.is_empty();
@@ -168,6 +221,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             self.batch_after = Instant::now();
             self.observer.joined(self.owned.len() + self.assigned.len());
         }
+        Ok(())
     }
 
     pub(super) fn drop_partition(&mut self, partition: &Partition) {
@@ -203,9 +257,10 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 return Ok(None);
             }
             self.observer.beat();
+            self.look_at_threads()?;
             self.hold(|_| true).await?;
             let polled = self.session.poll(1, Duration::ZERO).await?;
-            self.absorb(polled);
+            self.absorb(polled)?;
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) trait Observer: fmt::Debug + Send + Sync {
     /// An unknown outcome was settled.
     fn settled(&self, outcome: &'static str);
     fn in_flight(&self, records: usize);
+    /// Threads of this process that transforms hold and do not give back; told each second.
+    fn abandoned(&self, threads: usize);
     /// The store lacks so many offsets that it had confirmed.
     fn store_behind(&self, offsets: u64);
     /// The records that stand at the front of their partitions; told each second, also when there is none.

@@ -6,6 +6,7 @@ use tracker_api::{AttemptId, RecordId};
 use super::{
     Settings,
     headers::{ATTEMPT, DEDUP_KEY, OUTPUT, disown, header},
+    pool::detach,
 };
 use crate::{
     kafka::Send,
@@ -23,6 +24,11 @@ impl Prepared {
     /// About what it takes on its way.
     pub(super) fn size(&self) -> usize {
         size(&self.0)
+    }
+
+    /// Its bytes in buffers of their own: those of a poll's buffer keep all of it.
+    pub(super) fn detach(&mut self) {
+        detach(&mut self.0.key, &mut self.0.value, &mut self.0.headers);
     }
 
     /// The record as attempt `attempt` sends it. Cheap: bytes are shared.

@@ -65,6 +65,23 @@ impl Work {
         }
     }
 
+    /// Bytes of the record, and of its outputs.
+    fn bytes(&self) -> usize {
+        let outputs = match &self.state {
+            State::Ready(prepared) => prepared.iter().map(Prepared::size).sum(),
+            State::Todo | State::Passing => 0,
+        };
+        self.record.size() + outputs
+    }
+
+    /// Keeps nothing in memory but what it is itself: it may stay for long.
+    pub(super) fn detach(&mut self) {
+        self.record = self.record.detached();
+        if let State::Ready(prepared) = &mut self.state {
+            prepared.iter_mut().for_each(Prepared::detach);
+        }
+    }
+
     pub(super) fn tries(&self) -> u32 {
         self.failure.as_ref().map_or(0, |f| f.tries)
     }
@@ -233,9 +250,19 @@ impl Owned {
         (work.record.id.offset == offset).then_some(work)
     }
 
-    /// Bytes of the records that it holds.
+    /// Bytes of the records that it holds, and of their outputs.
     pub(super) fn bytes(&self) -> usize {
-        self.work.iter().map(|work| work.record.size()).sum()
+        self.work.iter().map(Work::bytes).sum()
+    }
+
+    /// Gives up what stands behind the first record that is not done, to be read again. Where to begin, and how many bytes
+    /// that were; none if nothing stands there.
+    pub(super) fn give_back(&mut self) -> Option<(i64, usize)> {
+        let keep = self.done() + 1;
+        let next = self.work.get(keep)?.record.id.offset;
+        let bytes = self.work.drain(keep..).map(|work| work.bytes()).sum();
+        self.received = next;
+        Some((next, bytes))
     }
 
     /// How many works from the front are done, one way or the other: what an attempt may advance over.

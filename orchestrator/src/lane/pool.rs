@@ -14,19 +14,24 @@ mod chains;
 mod chunk;
 
 use std::{
+    collections::BTreeMap,
     ops::Deref,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     time::Instant,
 };
 
+use tracker_api::{Header, RecordId};
+
+pub(crate) use self::chunk::panic_message;
 use self::{
     chains::Chains,
     chunk::{Batch, Chunk, Leave, Work, drive},
@@ -46,6 +51,26 @@ impl RecordRef {
     pub(crate) fn new(buffer: Arc<Vec<SourceRecord>>, index: usize) -> Self {
         debug_assert!(index < buffer.len(), "a record of the buffer");
         Self { buffer, index }
+    }
+
+    /// The record in a buffer of its own, so that it keeps nothing else of its poll in memory.
+    pub(crate) fn detached(&self) -> Self {
+        if self.buffer.len() == 1 {
+            return self.clone();
+        }
+        let mut record = SourceRecord::clone(self);
+        detach(&mut record.key, &mut record.value, &mut record.headers);
+        Self::new(Arc::new(vec![record]), 0)
+    }
+}
+
+/// Copies bytes into buffers of their own.
+pub(crate) fn detach(key: &mut Option<Bytes>, value: &mut Option<Bytes>, headers: &mut [Header]) {
+    let fields = headers
+        .iter_mut()
+        .flat_map(|header| [Some(&mut header.name), header.value.as_mut()]);
+    for bytes in fields.chain([key.as_mut(), value.as_mut()]).flatten() {
+        *bytes = Bytes::copy_from_slice(bytes);
     }
 }
 
@@ -89,6 +114,8 @@ pub(crate) struct Pool<T> {
     runtime: Handle,
     settings: PoolSettings,
     abandoned: Arc<AtomicUsize>,
+    /// Records whose transform never yielded, and the chunk whose thread it holds.
+    hanging: Mutex<Vec<(RecordId, Arc<Chunk>)>>,
 }
 
 impl<T: Transform> Pool<T> {
@@ -99,7 +126,21 @@ impl<T: Transform> Pool<T> {
             runtime,
             settings,
             abandoned: Arc::default(),
+            hanging: Mutex::default(),
         }
+    }
+
+    /// Counts the threads that it gives up in `abandoned`, together with the others that do.
+    pub(crate) fn counting_in(mut self, abandoned: Arc<AtomicUsize>) -> Self {
+        self.abandoned = abandoned;
+        self
+    }
+
+    /// Whether a transform of this record still holds a thread that was given up.
+    pub(crate) fn hangs(&self, id: &RecordId) -> bool {
+        let mut hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner);
+        hanging.retain(|(_, chunk)| !chunk.is_gone());
+        hanging.iter().any(|(held, _)| held == id)
     }
 
     /// Threads that were given up and have not come back: each is held by a transform that does not yield.
@@ -107,12 +148,30 @@ impl<T: Transform> Pool<T> {
         self.abandoned.load(Relaxed)
     }
 
-    /// Runs a batch; the verdicts are in the order of the records. Dropping the future stops it: what is in flight is
-    /// dropped at its next wake.
+    /// Runs a batch; the verdicts are in the order of the records. A record whose last try still holds a thread is not
+    /// started again: it fails as that one did. Dropping the future stops it: what is in flight is dropped at its next
+    /// wake.
     pub(crate) async fn run(&self, records: Vec<RecordRef>, stop: Arc<Stop>) -> Vec<Verdict> {
+        self.run_but(records, stop, BTreeMap::new()).await
+    }
+
+    /// The same; the records at the places that `refused` names are not started, and fail as it says.
+    pub(crate) async fn run_but(
+        &self,
+        records: Vec<RecordRef>,
+        stop: Arc<Stop>,
+        mut refused: BTreeMap<usize, TransformError>,
+    ) -> Vec<Verdict> {
         let chains = Chains::of(&records, self.settings.ordering);
         let slots = self.settings.concurrency.max(1).min(chains.len());
-        let batch = Arc::new(Batch::new(Arc::clone(&self.transform), records, chains, stop));
+        self.refuse_hanging(&records, &mut refused);
+        let batch = Arc::new(Batch::new(
+            Arc::clone(&self.transform),
+            records,
+            chains,
+            stop,
+            refused,
+        ));
         let mut watch = Watch {
             pool: self,
             batch: Arc::clone(&batch),
@@ -133,8 +192,28 @@ impl<T: Transform> Pool<T> {
         batch.take()
     }
 
+    /// Adds the records that hang: each try would take one more thread away.
+    fn refuse_hanging(&self, records: &[RecordRef], refused: &mut BTreeMap<usize, TransformError>) {
+        if self.abandoned() == 0 {
+            return;
+        }
+        let why =
+            "an earlier try has not returned and holds its thread; it is not started again before that ends";
+        let hanging = records
+            .iter()
+            .enumerate()
+            .filter(|(_, record)| self.hangs(&record.id));
+        refused.extend(hanging.map(|(place, _)| (place, TransformError::retryable("timeout", why))));
+    }
+
     fn grace(&self) -> Duration {
         (self.settings.timeout / 10).clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
+
+    fn hang(&self, id: Option<RecordId>, chunk: &Arc<Chunk>) {
+        let mut hanging = self.hanging.lock().unwrap_or_else(PoisonError::into_inner);
+        hanging.retain(|(_, chunk)| !chunk.is_gone());
+        hanging.extend(id.map(|id| (id, Arc::clone(chunk))));
     }
 
     fn timed_out(&self, how: &str) -> TransformError {
@@ -214,6 +293,7 @@ impl<T: Transform> Watch<'_, T> {
                 let why = self
                     .pool
                     .timed_out("; it never yielded, and its thread was given up");
+                self.pool.hang(self.batch.id(flight.position), hanging);
                 if self.batch.fail(flight.position, why) {
                     continue;
                 }

@@ -33,6 +33,12 @@ pub(crate) struct Settings {
     pub(crate) delay: std::ops::RangeInclusive<Duration>,
     /// Largest record that a client will send, in bytes.
     pub(crate) max_message_bytes: usize,
+    /// Whether the log's line of a failed record carries its message.
+    pub(crate) log_messages: bool,
+    /// How long one record may take to be transformed.
+    pub(crate) transform_timeout: Duration,
+    /// How long a session may fail to read what became of an attempt, before it is given up for a new one.
+    pub(crate) patience: Duration,
     /// Records to pass over as failures, by name.
     pub(crate) skip: BTreeSet<RecordId>,
 }

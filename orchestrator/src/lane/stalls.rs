@@ -69,6 +69,11 @@ impl Why {
         }
     }
 
+    /// Whether it is about the record at the partition's front.
+    fn is_of_a_record(self) -> bool {
+        matches!(self, Self::Blocked | Self::Transform)
+    }
+
     /// Whether the service is ready nevertheless.
     pub(crate) fn is_ready(self) -> bool {
         matches!(self, Self::Blocked | Self::OpenTransaction)
@@ -123,10 +128,40 @@ impl Stalls {
         }
     }
 
+    /// The record at the partition's front has failed since `since`. One record stands at the front: whatever was said of
+    /// another is over.
+    pub(super) fn block(&mut self, partition: &Partition, why: Why, text: String, since: Timestamp) {
+        self.of
+            .retain(|(of, other), _| of.as_ref() != Some(partition) || !other.is_of_a_record());
+        let stall = Stall {
+            partition: Some(partition.clone()),
+            why,
+            text,
+            since,
+        };
+        self.of.insert((Some(partition.clone()), why), stall);
+        self.tell();
+    }
+
+    /// No record at the partition's front fails.
+    pub(super) fn unblock(&mut self, partition: &Partition) {
+        self.forget(partition, Why::is_of_a_record);
+    }
+
+    /// The partition has advanced, up to a record that fails.
+    pub(super) fn advanced(&mut self, partition: &Partition) {
+        self.forget(partition, |why| !why.is_of_a_record());
+    }
+
     /// The partition moves, or is not ours any more: no reason of its own is left.
     pub(super) fn moved(&mut self, partition: &Partition) {
+        self.forget(partition, |_| true);
+    }
+
+    fn forget(&mut self, partition: &Partition, which: impl Fn(Why) -> bool) {
         let before = self.of.len();
-        self.of.retain(|(of, _), _| of.as_ref() != Some(partition));
+        self.of
+            .retain(|(of, why), _| of.as_ref() != Some(partition) || !which(*why));
         if self.of.len() != before {
             self.tell();
         }

@@ -56,6 +56,9 @@ pub(crate) fn settings() -> Settings {
         transaction_timeout: Duration::from_secs(15),
         delay: Duration::from_millis(2)..=Duration::from_millis(100),
         max_message_bytes: 1_000_000,
+        log_messages: true,
+        transform_timeout: Duration::from_secs(30),
+        patience: Duration::from_secs(70),
         skip: BTreeSet::new(),
     }
 }
@@ -66,6 +69,8 @@ struct Log {
     records: BTreeMap<Partition, Vec<SourceRecord>>,
     committed: BTreeMap<Partition, (i64, String)>,
     attempts: Vec<Attempt>,
+    /// The most bytes that were read and not committed.
+    most_held: usize,
     /// The id of `orders`.
     topic: Option<Arc<str>>,
     /// A target topic that the broker refuses.
@@ -177,12 +182,14 @@ struct Member {
     held: BTreeSet<Partition>,
     /// What it was given.
     joined: BTreeSet<Partition>,
+    /// A poll stops taking records when it holds so many bytes.
+    most_bytes: usize,
 }
 
 impl Member {
     fn take(&mut self, max: usize) -> Polled {
         let mut polled = Polled::default();
-        let log = self.kafka.0.lock().unwrap();
+        let mut log = self.kafka.0.lock().unwrap();
         let ours: BTreeSet<_> = log.records.keys().cloned().collect();
         if self.joined != ours {
             let new = ours.difference(&self.joined).cloned().collect();
@@ -190,6 +197,7 @@ impl Member {
             self.joined = ours;
             return polled;
         }
+        let mut bytes = 0;
         for (partition, at) in self.at.iter_mut().filter(|(p, _)| !self.held.contains(p)) {
             let bounds = log.bounds(partition);
             let most = log.too_large.get(partition).copied().unwrap_or(i64::MAX);
@@ -199,12 +207,27 @@ impl Member {
             let room = max - polled.records.len();
             let new = log.records[partition].iter().skip(*at).take(room);
             let before = polled.records.len();
-            polled.records.extend(new.filter(|r| r.id.offset < most).cloned());
+            for record in new.filter(|r| r.id.offset < most).cloned() {
+                // As the configuration has it: half of `batch-bytes`, or the first record that exceeds it.
+                if bytes >= self.most_bytes {
+                    break;
+                }
+                bytes += record.size();
+                polled.records.push(record);
+            }
             *at += polled.records.len() - before;
             if *at >= log.records[partition].len() {
                 *at = usize::try_from(bounds.end).unwrap();
             }
         }
+        let held = |(partition, at): (&Partition, &usize)| {
+            let done = log.committed.get(partition).map_or(0, |c| c.0);
+            let read = log.records[partition].iter().take(*at);
+            read.filter(|record| record.id.offset >= done)
+                .map(SourceRecord::size)
+                .sum::<usize>()
+        };
+        log.most_held = log.most_held.max(self.at.iter().map(held).sum());
         polled
     }
 }
@@ -312,20 +335,17 @@ impl Session for Member {
             .filter_map(|(send, s)| {
                 let (what, why) = if Some(&*s.topic) == log.refuses {
                     (What::Topic, why("no such topic"))
-                } else if &*s.topic == "enriched"
-                    && log
-                        .rejects
-                        .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes()))
-                {
-                    (What::Record, why("too large"))
-                } else if &*s.topic == "dead"
-                    && log
-                        .letters
-                        .is_some_and(|most| most < 1 + u8::from(s.value.is_some()))
-                {
-                    (What::Record, why("too large"))
                 } else {
-                    return None;
+                    let is_too_large = match &*s.topic {
+                        "enriched" => log
+                            .rejects
+                            .is_some_and(|value| s.value.as_deref() == Some(value.as_bytes())),
+                        "dead" => log
+                            .letters
+                            .is_some_and(|most| most < 1 + u8::from(s.value.is_some())),
+                        _ => false,
+                    };
+                    is_too_large.then(|| (What::Record, why("too large")))?
                 };
                 Some(Refused { send, what, why })
             })
@@ -353,7 +373,7 @@ impl Session for Member {
     async fn close(self, _: Duration) {}
 }
 
-/// `bad` never succeeds, `flaky` fails while the fault is there, `gone` is filtered; the rest comes out as it went in.
+/// `bad` never succeeds, `flaky` fails and `hangs` holds its thread while the fault is there, `gone` is filtered; the rest comes out as it went in.
 #[derive(Default)]
 struct Fates {
     faulty: AtomicBool,
@@ -366,6 +386,12 @@ impl Transform for Arc<Fates> {
         let value = record.value.clone().unwrap_or_default();
         match &value[..] {
             b"bad" => Err(TransformError::permanent("malformed", "not an order")),
+            b"hangs" => {
+                while self.faulty.load(Relaxed) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Ok(Output::Filtered)
+            }
             b"flaky" if self.faulty.load(Relaxed) => Err(TransformError::retryable("down", "try again")),
             b"gone" => Ok(Output::Filtered),
             b"twice" => {
@@ -379,7 +405,7 @@ impl Transform for Arc<Fates> {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     counts: Mutex<Counts>,
     stalls: Mutex<Vec<Stall>>,
     behind: AtomicUsize,
@@ -417,6 +443,7 @@ impl Observer for Seen {
         self.behind.fetch_add(usize::try_from(offsets).unwrap(), Relaxed);
     }
     fn in_flight(&self, _: usize) {}
+    fn abandoned(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
     fn lost(&self, _: u64) {}
     fn offsets_lost(&self, _: &Partition, offsets: u64) {
@@ -439,6 +466,8 @@ struct Found {
     /// In place of the tracker.
     store: Option<tracker_api::DynTracker>,
     begun: Arc<Begun>,
+    /// Where transforms run; none: with the lane.
+    users: Option<tokio::runtime::Handle>,
 }
 
 impl Default for Found {
@@ -447,6 +476,7 @@ impl Default for Found {
             tracker: MemoryTracker::default(),
             store: None,
             begun: Begun::forgetful(),
+            users: None,
         }
     }
 }
@@ -501,9 +531,10 @@ impl Work {
         let tracker = Arc::new(work.tracker.clone()) as tracker_api::DynTracker;
         let store = Some(found.store.unwrap_or(tracker));
         let (recorder, feedback) = Recorder::new(told, store, None, runtime.clone(), Arc::new(SystemClock));
+        let users = found.users.unwrap_or_else(tokio::runtime::Handle::current);
         let bounds = PoolSettings {
             concurrency: 64,
-            timeout: Duration::from_secs(30),
+            timeout: settings.transform_timeout,
             ordering: crate::config::Ordering::Key,
         };
         let lane = Lane::new(Parts {
@@ -512,8 +543,10 @@ impl Work {
                 at: BTreeMap::new(),
                 held: BTreeSet::new(),
                 joined: BTreeSet::new(),
+                most_bytes: settings.batch_bytes / 2,
             },
-            pool: Arc::new(Pool::new(Arc::new(work.fates.clone()), runtime, bounds)),
+            pool: Arc::new(Pool::new(Arc::new(work.fates.clone()), users, bounds)),
+            journal: Arc::default(),
             recorder,
             feedback,
             settings: Arc::new(settings),
@@ -643,6 +676,178 @@ fn in_atomic_a_failing_record_stops_its_partition_and_no_other() {
         assert_eq!(work.kafka.sent("enriched"), ["a", "c", "d", "flaky", "b"]);
         assert!(work.entries(Outcome::Failing).await.is_empty());
         assert!(work.entries(Outcome::Failed).await.is_empty());
+    });
+}
+
+#[test]
+fn a_partition_says_at_which_record_it_stands_and_since_when_until_that_one_is_through() {
+    paused(async {
+        let settings = Settings {
+            backoff: Backoff {
+                first: Duration::from_secs(3_600),
+                most: Duration::from_secs(3_600),
+            },
+            ..settings()
+        };
+        let records = [(0, "a"), (0, "flaky"), (0, "flaky"), (1, "c")];
+        let work = Work::of(
+            Kafka::with(records),
+            settings,
+            Tracking::Reliable,
+            Duration::from_secs(2),
+        )
+        .await;
+        let told = || {
+            let stalls = work.seen.stalls();
+            stalls
+                .iter()
+                .map(|s| (s.why, s.text.split(' ').next().unwrap().to_owned(), s.since))
+                .collect::<Vec<_>>()
+        };
+        let [(Why::Blocked, first, since)] = &told()[..] else {
+            panic!("{:?}", told())
+        };
+        assert_eq!((first.as_str(), work.kafka.committed(0)), ("orders:0:1", 1));
+        // Tried again in vain: the same record, since the same time.
+        work.decide(&work.entries(Outcome::Failing).await[0], Decision::Retry)
+            .await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let again = told();
+        assert_eq!((again[0].1.as_str(), again[0].2), ("orders:0:1", *since));
+        // Passed over: the next one fails.
+        work.decide(&work.entries(Outcome::Failing).await[0], Decision::Skip)
+            .await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(told()[0].1, "orders:0:2", "{:?}", told());
+        work.fates.faulty.store(false, Relaxed);
+        work.decide(&work.entries(Outcome::Failing).await[0], Decision::Retry)
+            .await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(told().is_empty(), "{:?}", told());
+    });
+}
+
+#[test]
+fn a_record_whose_transform_hangs_stands_alone_says_so_and_is_not_started_again() {
+    let users = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let handle = users.handle().clone();
+    let lane = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio::task::LocalSet::new().block_on(&lane, async move {
+        let settings = Settings {
+            transform_timeout: Duration::from_millis(50),
+            ..settings()
+        };
+        let found = Found {
+            users: Some(handle),
+            ..Found::default()
+        };
+        let work = Work::with(
+            Kafka::with([(0, "a"), (0, "hangs"), (1, "c"), (1, "d")]),
+            settings,
+            (Tracking::Reliable, OnStoreFailure::Block),
+            Duration::from_secs(1),
+            found,
+        )
+        .await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (1, 2));
+        assert_eq!(work.fates.runs.load(Relaxed), 4, "started once");
+        let stalls = work.seen.stalls();
+        let [stall] = &stalls[..] else {
+            panic!("{stalls:?}")
+        };
+        assert_eq!(stall.why, Why::Transform);
+        assert!(stall.text.contains("orders:0:1 does not return"), "{stall:?}");
+        assert!(!stall.why.is_ready());
+        work.fates.faulty.store(false, Relaxed);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(work.kafka.committed(0), 2, "{:?}", work.seen.stalls());
+        assert!(work.seen.stalls().is_empty(), "{:?}", work.seen.stalls());
+    });
+    users.shutdown_background();
+}
+
+/// 128 bytes that say nothing.
+const LARGE: &str = concat!(
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+);
+
+#[test]
+fn a_lane_that_waits_for_its_store_holds_no_more_than_twice_batch_bytes() {
+    use crate::resilience::scripted::{Act, Scripted};
+    use tracker_api::ErrorKind::Unavailable;
+    paused(async {
+        let settings = Settings {
+            batch_bytes: 2_048,
+            ..settings()
+        };
+        let kafka = Kafka::with([(0, LARGE), (1, LARGE)]);
+        let store = Scripted::new(Act::Answer);
+        let on = (MemoryTracker::default(), store.clone() as tracker_api::DynTracker);
+        let told = (Tracking::Outbox, OnStoreFailure::Block);
+        let work = Work::on(kafka, settings, told, on, Duration::from_secs(2)).await;
+        store.then(Act::Fail(Unavailable));
+        for i in 0..398 {
+            work.kafka.append(i % 2, LARGE);
+        }
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(!work.seen.stalls().is_empty(), "it waits");
+        assert_eq!(work.kafka.committed(0), 1);
+        let held = work.kafka.0.lock().unwrap().most_held;
+        assert!((1_024..=2 * 2_048 + LARGE.len()).contains(&held), "{held}");
+        store.then(Act::Answer);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!((work.kafka.committed(0), work.kafka.committed(1)), (200, 200));
+        let held = work.kafka.0.lock().unwrap().most_held;
+        assert!(held <= 2 * 2_048 + LARGE.len(), "{held}");
+    });
+}
+
+#[test]
+fn what_stands_behind_failing_records_is_bounded_over_all_partitions_and_comes_again() {
+    paused(async {
+        let settings = Settings {
+            batch_bytes: 2_048,
+            ..settings()
+        };
+        let mut records: Vec<(i32, &str)> = (0..6).map(|number| (number, "flaky")).collect();
+        records.extend((0..600).map(|i| (i % 7, LARGE)));
+        let work = Work::of(
+            Kafka::with(records),
+            settings,
+            Tracking::None,
+            Duration::from_secs(20),
+        )
+        .await;
+        assert_eq!(work.kafka.committed(0), 0);
+        assert_eq!(work.kafka.committed(6), 85, "the others flow");
+        let held = work.kafka.0.lock().unwrap().most_held;
+        assert!(held <= 2 * 2_048 + LARGE.len(), "{held}");
+        work.fates.faulty.store(false, Relaxed);
+        tokio::time::sleep(Duration::from_secs(120)).await;
+        let committed: i64 = (0..7).map(|number| work.kafka.committed(number)).sum();
+        assert_eq!(committed, 606);
+        assert_eq!(work.kafka.sent("enriched").len(), 606, "each once");
+    });
+}
+
+#[test]
+fn a_record_larger_than_all_that_a_lane_may_hold_passes_alone() {
+    paused(async {
+        let settings = Settings {
+            batch_bytes: 64,
+            ..settings()
+        };
+        let kafka = Kafka::with([(0, "a"), (0, LARGE), (0, LARGE), (0, "b")]);
+        let work = Work::of(kafka, settings, Tracking::Reliable, Duration::from_secs(5)).await;
+        assert_eq!(work.kafka.committed(0), 4);
     });
 }
 

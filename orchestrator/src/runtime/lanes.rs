@@ -1,6 +1,6 @@
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -15,9 +15,10 @@ use crate::{
     clock::Clock,
     config::Settings,
     http::Health,
-    kafka::{self, ErrorKind, KafkaCustomizer, KafkaSession, Stats},
+    kafka::{self, ErrorKind, KafkaCustomizer, KafkaSession, Session, Stats},
     lane::{
         self, Backoff, Lane, Observer, Parts,
+        journal::Journal,
         pool::{Pool, PoolSettings},
     },
     recorder::{self, Recorder},
@@ -27,10 +28,11 @@ use crate::{
 /// A lane whose session breaks is given a new one, unless it breaks so often within [`WINDOW`].
 const MOST_BREAKS: usize = 5;
 const WINDOW: Duration = Duration::from_secs(60);
+/// The longest pause before a new session: all that may break within [`WINDOW`] must fit into it, or none would ever be the
+/// last.
+const MOST_PAUSE: Duration = Duration::from_secs(8);
 /// The longest wait of a lane that Kafka refuses: how long it may stand after that was mended.
 const MOST_REFUSED: Duration = Duration::from_secs(30);
-/// Threads that transforms hold and never give back, before the process ends so that it can be started anew.
-const MOST_ABANDONED: usize = 64;
 
 /// Brokers look for transactions that ran out of time every ten seconds by default, and then write their markers.
 const HANGING_MARGIN: Duration = Duration::from_secs(15);
@@ -51,6 +53,10 @@ pub(super) struct Shared<T> {
     pub(super) stores: Handle,
     /// Where user code runs.
     pub(super) users: Handle,
+    /// What is in flight in this process.
+    pub(super) journal: Arc<Journal>,
+    /// Threads that transforms of any lane hold and never give back.
+    pub(super) abandoned: Arc<AtomicUsize>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) health: Health,
     pub(super) stop: CancellationToken,
@@ -63,19 +69,18 @@ pub(super) struct Shared<T> {
 pub(super) struct Ended {
     lane: usize,
     result: Result<(), lane::Error>,
-    abandoned: bool,
+}
+
+/// What the whole service ends with when this was the first lane to end; none: there is no thread left to say how.
+pub(super) fn outcome(ended: Option<Ended>) -> Result<(), Error> {
+    let silent = || Error::Failed("the threads of all lanes have ended without a word".to_owned());
+    ended.ok_or_else(silent)?.outcome()
 }
 
 impl Ended {
     /// What the whole service ends with, because this lane did.
-    pub(super) fn outcome(self) -> Result<(), Error> {
+    fn outcome(self) -> Result<(), Error> {
         let lane = self.lane;
-        if self.abandoned {
-            let why = format!(
-                "lane {lane}: {MOST_ABANDONED} threads are held by transforms that never return; start the service anew"
-            );
-            return Err(Error::Failed(why));
-        }
         match self.result {
             Ok(()) => Ok(()),
             Err(error @ lane::Error::Fenced(_)) => Err(Error::Fenced(error)),
@@ -106,15 +111,11 @@ impl Lanes {
                 .build()?;
             let shared = shared.clone();
             let body = move || {
-                let (result, abandoned) = runtime.block_on(supervise(&shared, lane));
+                let result = runtime.block_on(lane::caught(supervise(&shared, lane)));
                 if let Err(error) = &result {
                     tracing::error!(lane, %error, "a lane ended");
                 }
-                let _ = shared.ended.send(Ended {
-                    lane,
-                    result,
-                    abandoned,
-                });
+                let _ = shared.ended.send(Ended { lane, result });
             };
             threads.push(thread::Builder::new().name(format!("lane-{lane}")).spawn(body)?);
         }
@@ -141,84 +142,98 @@ impl Lanes {
     }
 }
 
-/// Runs one lane, with a new session when the old one breaks.
-async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> (Result<(), lane::Error>, bool) {
+/// Runs one lane on Kafka.
+async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> Result<(), lane::Error> {
     let stats = Arc::new(Stats::default());
-    let watch: Arc<dyn Observer> = Arc::new(Watch::new(lane, shared.health.clone(), stats.clone()));
+    let watch = Watch::new(lane, shared.health.clone(), stats.clone());
+    let connect = || KafkaSession::connect(&shared.kafka, lane, shared.customizer.as_deref(), stats.clone());
+    keep(shared, lane, Arc::new(watch), connect).await
+}
+
+/// Runs one lane, with a new session when the old one ends before it was told to.
+async fn keep<S: Session, T: Transform>(
+    shared: &Shared<T>,
+    lane: usize,
+    watch: Arc<dyn Observer>,
+    mut new_session: impl FnMut() -> kafka::Result<S>,
+) -> Result<(), lane::Error> {
     let settings = &shared.settings;
     let pool = Pool::new(
         shared.transform.clone(),
         shared.users.clone(),
         pool_settings(settings),
     );
-    let pool = Arc::new(pool);
+    let pool = Arc::new(pool.counting_in(shared.abandoned.clone()));
     let mut breaks: Vec<Instant> = Vec::new();
     let customizer = shared.customizer.as_deref();
     let lane_settings = match shared.kafka.max_message_bytes(lane, customizer) {
         Ok(largest) => Arc::new(lane_settings(settings, largest, shared.transform.topics())),
-        Err(error) => return (Err(error.into()), false),
+        Err(error) => return Err(error.into()),
     };
     let mut sessions: u32 = 0;
     let mut refusals: u32 = 0;
     loop {
-        let session = match connect(shared, lane, &stats).await {
-            Ok(Some(session)) => session,
-            Ok(None) => return (Ok(()), false),
-            Err(lane::Error::Kafka(error)) if sessions > 0 && error.kind == ErrorKind::Refused => {
-                refused(shared, lane, &error, &mut refusals).await;
-                continue;
-            }
-            Err(error) => return (Err(error), false),
-        };
-        sessions += 1;
         let begun = Instant::now();
-        let (recorder, feedback) = Recorder::new(
-            recorder_settings(settings, shared.mark),
-            shared.store.clone(),
-            shared.fallback.clone(),
-            shared.stores.clone(),
-            shared.clock.clone(),
-        );
-        let parts = Parts {
-            session,
-            pool: pool.clone(),
-            recorder,
-            feedback,
-            settings: lane_settings.clone(),
-            clock: shared.clock.clone(),
-            observer: watch.clone(),
-            begun: shared.begun.clone(),
-            stop: shared.stop.clone(),
+        let life = async {
+            let Some(session) = connect(shared, lane, &*watch, &mut new_session).await? else {
+                return Ok(());
+            };
+            sessions += 1;
+            let (recorder, feedback) = Recorder::new(
+                recorder_settings(settings, shared.mark),
+                shared.store.clone(),
+                shared.fallback.clone(),
+                shared.stores.clone(),
+                shared.clock.clone(),
+            );
+            let parts = Parts {
+                session,
+                pool: pool.clone(),
+                journal: shared.journal.clone(),
+                recorder,
+                feedback,
+                settings: lane_settings.clone(),
+                clock: shared.clock.clone(),
+                observer: watch.clone(),
+                begun: shared.begun.clone(),
+                stop: shared.stop.clone(),
+            };
+            Lane::new(parts).run(shared.deadline).await
         };
-        let ended = Lane::new(parts).run(shared.deadline).await;
+        let ended = lane::caught(life).await;
         watch.joined(0);
         watch.stalled(Vec::new());
-        if pool.abandoned() >= MOST_ABANDONED {
-            return (ended, true);
-        }
         let error = match ended {
-            Ok(()) => return (Ok(()), false),
+            Ok(()) => return Ok(()),
             // Whatever is open is settled by the next owner.
-            Err(lane::Error::Kafka(_)) if shared.stop.is_cancelled() => return (Ok(()), false),
-            Err(lane::Error::Kafka(error)) if error.kind == ErrorKind::Refused => {
+            Err(lane::Error::Kafka(_) | lane::Error::Silent(_)) if shared.stop.is_cancelled() => {
+                return Ok(());
+            }
+            Err(lane::Error::Kafka(error)) if error.kind == ErrorKind::Refused && sessions > 0 => {
                 if begun.elapsed() >= WINDOW {
                     refusals = 0;
                 }
                 refused(shared, lane, &error, &mut refusals).await;
                 continue;
             }
-            Err(lane::Error::Kafka(error)) => error,
-            Err(error) => return (Err(error), false),
+            Err(lane::Error::Kafka(error)) if error.kind == ErrorKind::Refused => return Err(error.into()),
+            Err(error @ (lane::Error::Fenced(_) | lane::Error::Abandoned(_))) => return Err(error),
+            Err(error) => error,
         };
-        breaks.retain(|at| at.elapsed() < WINDOW);
-        breaks.push(Instant::now());
-        if breaks.len() > MOST_BREAKS {
-            return (Err(lane::Error::Kafka(error)), false);
+        // One that Kafka did not answer says nothing against this process, however often it happens.
+        if !matches!(error, lane::Error::Silent(_)) {
+            breaks.retain(|at| at.elapsed() < WINDOW);
+            breaks.push(Instant::now());
+            if breaks.len() > MOST_BREAKS {
+                return Err(error);
+            }
         }
         tracing::error!(lane, %error, "the session broke; the lane gets a new one");
         let why = format!("the session broke: {error}");
+        shared.health.left(lane);
         shared.health.reason(lane, Some(why));
-        pause(&shared.stop, Duration::from_secs(1 << breaks.len())).await;
+        let wait = Duration::from_secs(1 << breaks.len()).min(MOST_PAUSE);
+        pause(&shared.stop, wait).await;
     }
 }
 
@@ -235,14 +250,17 @@ pub(super) async fn refused<T>(shared: &Shared<T>, lane: usize, error: &kafka::E
 }
 
 /// A session; tried again while the broker is away. None: told to stop meanwhile.
-async fn connect<T>(
+async fn connect<S, T>(
     shared: &Shared<T>,
     lane: usize,
-    stats: &Arc<Stats>,
-) -> Result<Option<KafkaSession>, lane::Error> {
+    watch: &dyn Observer,
+    new_session: &mut impl FnMut() -> kafka::Result<S>,
+) -> Result<Option<S>, lane::Error> {
     let mut wait = Duration::from_millis(250);
     while !shared.stop.is_cancelled() {
-        match KafkaSession::connect(&shared.kafka, lane, shared.customizer.as_deref(), stats.clone()) {
+        // A broker that is away is no reason to restart.
+        watch.beat();
+        match new_session() {
             Ok(session) => {
                 shared.health.reason(lane, None);
                 return Ok(Some(session));
@@ -313,6 +331,12 @@ pub(super) fn lane_settings(
         transaction_timeout: settings.kafka.transaction_timeout,
         delay: settings.batch.min_delay..=settings.batch.max_delay,
         max_message_bytes,
+        log_messages: settings.log_failure_messages,
+        transform_timeout: settings.transforms.timeout,
+        patience: kafka::patience(settings.kafka.session_timeout, settings.kafka.max_poll_interval),
         skip: settings.skip.iter().cloned().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;

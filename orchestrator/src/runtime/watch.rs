@@ -12,7 +12,7 @@ use crate::{
     http::Health,
     kafka::{Recycle, Stats},
     lane::{Observer, stalls::Stall},
-    telemetry::{Counts, LaneMetrics},
+    telemetry::{self, Counts, LaneMetrics},
 };
 
 /// How often the lag is told; in every wait too, whatever it is for.
@@ -103,6 +103,10 @@ impl Observer for Watch {
 
     fn settled(&self, outcome: &'static str) {
         self.metrics.unknown(outcome);
+    }
+
+    fn abandoned(&self, threads: usize) {
+        telemetry::abandoned(threads);
     }
 
     fn store_behind(&self, offsets: u64) {

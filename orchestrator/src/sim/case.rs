@@ -162,6 +162,9 @@ impl Case {
             transaction_timeout: TRANSACTION_TIMEOUT,
             delay: Duration::from_millis(2)..=Duration::from_millis(100),
             max_message_bytes: 1_000_000,
+            log_messages: false,
+            transform_timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(70),
             skip,
         }
     }

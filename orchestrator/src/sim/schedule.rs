@@ -73,6 +73,7 @@ impl Observer for Told {
     fn committed(&self, _: &Counts, _: Duration) {}
     fn aborted(&self, _: &'static str) {}
     fn settled(&self, _: &'static str) {}
+    fn abandoned(&self, _: usize) {}
     fn store_behind(&self, _: u64) {}
     fn in_flight(&self, _: usize) {}
     fn blocked(&self, _: &[RecordId]) {}
@@ -210,6 +211,7 @@ impl Run {
         let lane = Lane::new(Parts {
             session,
             pool: Arc::new(Pool::new(self.transform.clone(), Handle::current(), pool)),
+            journal: Arc::default(),
             recorder,
             feedback,
             settings: self.settings.clone(),

@@ -266,6 +266,7 @@ impl Session for SimSession {
                     records,
                     membership: self.news.drain(..).collect(),
                     errors: Vec::new(),
+                    silent: None,
                 });
             }
             let left = until.saturating_duration_since(Instant::now());

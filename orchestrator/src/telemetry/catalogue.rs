@@ -99,6 +99,8 @@ catalogue! {
         "Partitions that stand at a failing record";
     STALLED: Kind::Gauge, "orch_stalled_partitions", "partitions", ["lane", "why"],
         "Partitions that do not move, by why; a reason of the whole lane counts once";
+    ABANDONED: Kind::Gauge, "orch_abandoned_threads", "threads", [],
+        "Threads that transforms hold and never give back; at 64 the process ends, to be started anew";
     LAST_PROGRESS: Kind::Gauge, "orch_last_progress_timestamp_seconds", "seconds", ["lane"],
         "When the lane last committed, or began, in seconds since the epoch";
     TRACKER_LOST: Kind::Counter, "orch_tracker_lost_total", "entries", ["lane"],

@@ -104,6 +104,13 @@ pub(crate) fn assigned(lane: usize, partitions: usize) {
         .set(u32::try_from(partitions).map_or(f64::MAX, f64::from));
 }
 
+/// So many threads are held by transforms that never return.
+pub(crate) fn abandoned(threads: usize) {
+    catalogue::ABANDONED
+        .gauge(&[])
+        .set(u32::try_from(threads).map_or(f64::MAX, f64::from));
+}
+
 /// Says once which build this is.
 pub fn build_info(version: &'static str, librdkafka: &str) {
     catalogue::BUILD_INFO

@@ -55,6 +55,8 @@ pub enum Poison {
     Panics,
     /// Never returns.
     Hangs,
+    /// Ends the whole process, as a stack overflow would.
+    Aborts,
 }
 
 /// What a call to the tracker does.
@@ -153,6 +155,7 @@ impl<T: Transform> Transform for Faulty<T> {
                 #[allow(clippy::panic, reason = "the fault that is wanted")]
                 Poison::Panics => panic!("this order is poison"),
                 Poison::Hangs => std::future::pending().await,
+                Poison::Aborts => std::process::abort(),
             }
         }
         if faults.drop.is_some_and(|id| says(ID, &id)) {

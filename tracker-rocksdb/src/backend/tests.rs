@@ -156,7 +156,7 @@ async fn a_damaged_entry_is_left_out_of_every_answer_and_named_and_a_write_lands
 
         let later = failed(7);
         assert_eq!(
-            tracker.record(&[later.clone()], &[]).await.unwrap(),
+            tracker.record(std::slice::from_ref(&later), &[]).await.unwrap(),
             [true],
             "{name}"
         );
@@ -167,7 +167,7 @@ async fn a_damaged_entry_is_left_out_of_every_answer_and_named_and_a_write_lands
         for query in [Query::default(), newest()] {
             assert_eq!(
                 tracker.list(&query).await.unwrap().entries,
-                [expected.clone()],
+                std::slice::from_ref(&expected),
                 "{name}"
             );
         }

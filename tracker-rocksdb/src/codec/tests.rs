@@ -189,7 +189,8 @@ proptest! {
             at: Timestamp(numbers[3]),
         };
         let value = encode_progress(b"key", &progress).unwrap();
-        prop_assert_eq!(decode_progress(b"key", &value).unwrap(), progress.clone());
+        let decoded = decode_progress(b"key", &value).unwrap();
+        prop_assert_eq!(&decoded, &progress);
         let old = OldProgress {
             partition: progress.partition.clone(),
             era: progress.era,

@@ -75,6 +75,10 @@ const EFFECTS: &[(&str, &str)] = &[
     ("kafka.consumer", "clients_are_made_from_what_is_configured"),
     ("kafka.producer", "clients_are_made_from_what_is_configured"),
     ("kafka.properties", "clients_are_made_from_what_is_configured"),
+    (
+        "log-failure-messages",
+        "the_line_of_a_failed_record_carries_its_message_cut_and_escaped_unless_a_key_turns_it_off",
+    ),
     ("log-format", "a_line_is_one_json_object_by_the_names_of_ecs"),
     (
         "management-address",
@@ -127,6 +131,10 @@ const EFFECTS: &[(&str, &str)] = &[
     ),
     ("namespace", "namespaces_on_one_path_share_one_database"),
     ("on-store-failure", "a_failing_store_is_waited_for_under_block"),
+    (
+        "on-unreadable",
+        "skip_to_log_start_goes_on_where_the_log_begins_and_says_what_is_lost",
+    ),
     (
         "ordering",
         "with_partition_order_two_of_one_partition_never_run_at_once",

@@ -1,11 +1,18 @@
+use std::sync::Arc;
+
 use rdkafka::bindings as sys;
 use rdkafka::client::{Client, ClientContext};
 
 /// The group's generation and our member id, at one moment.
-pub(in crate::kafka) struct GroupMetadata(*mut sys::rd_kafka_consumer_group_metadata_t);
+#[derive(Clone)]
+pub(in crate::kafka) struct GroupMetadata(Arc<Native>);
 
-// SAFETY: a value without ties to a thread or to the client that it came from.
-unsafe impl Send for GroupMetadata {}
+struct Native(*mut sys::rd_kafka_consumer_group_metadata_t);
+
+// SAFETY: a value without ties to a thread or to the client that it came from, which nobody changes.
+unsafe impl Send for Native {}
+// SAFETY: as above.
+unsafe impl Sync for Native {}
 
 impl GroupMetadata {
     /// As the consumer knows it now. None while it is not a member: a commit of offsets would then fence nobody, as
@@ -16,23 +23,23 @@ impl GroupMetadata {
         if metadata.is_null() {
             return None;
         }
-        let metadata = Self(metadata);
+        let metadata = Self(Arc::new(Native(metadata)));
         // SAFETY: the pointer is not null and lives as long as `metadata`.
         let (generation, member) = unsafe {
             (
-                sys::rd_kafka_consumer_group_metadata_generation_id(metadata.0),
-                super::text(sys::rd_kafka_consumer_group_metadata_member_id(metadata.0)),
+                sys::rd_kafka_consumer_group_metadata_generation_id(metadata.ptr()),
+                super::text(sys::rd_kafka_consumer_group_metadata_member_id(metadata.ptr())),
             )
         };
         (generation >= 0 && !member.is_empty()).then_some(metadata)
     }
 
     pub(super) fn ptr(&self) -> *const sys::rd_kafka_consumer_group_metadata_t {
-        self.0
+        self.0.0
     }
 }
 
-impl Drop for GroupMetadata {
+impl Drop for Native {
     fn drop(&mut self) {
         // SAFETY: ours alone.
         unsafe { sys::rd_kafka_consumer_group_metadata_destroy(self.0) }

@@ -11,8 +11,10 @@
 //! until `rd_kafka_destroy` has returned; every pointer that librdkafka hands over is owned by exactly one value.
 
 mod admin;
+mod caller;
 mod conf;
 mod configs;
+mod fields;
 mod group;
 #[cfg(test)]
 pub(super) mod mock;

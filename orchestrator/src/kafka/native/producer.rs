@@ -15,7 +15,9 @@ use rdkafka::{bindings as sys, topic_partition_list::TopicPartitionList, types::
 
 use super::{
     Acks, GroupMetadata,
+    caller::{self, Caller},
     conf::Conf,
+    fields::{Fields, Headers},
     take,
     watch::{self, Watch},
 };
@@ -30,7 +32,15 @@ pub(in crate::kafka) struct Producer {
     watch: Arc<Watch>,
     stop: Arc<AtomicBool>,
     poller: Option<JoinHandle<()>>,
+    /// Where its blocking calls run; none once it is dropped.
+    caller: Option<Caller>,
 }
+
+/// How much longer than its own timeout a call may take: librdkafka looks at it now and then, and the machine may be busy.
+const SLACK: Duration = Duration::from_secs(2);
+/// Threads of this process that may wait in calls which do not return. With more of them nothing is begun: a process that is
+/// started anew has none.
+const MOST_LATE: usize = 16;
 
 // SAFETY: librdkafka's handles may be used by any thread; `Producer` is used by one at a time.
 unsafe impl std::marker::Send for Producer {}
@@ -44,6 +54,16 @@ unsafe impl std::marker::Send for Client {}
 impl Producer {
     /// Creates one; nothing was asked of the broker yet.
     pub(in crate::kafka) fn new(settings: &ClientSettings) -> Result<Self> {
+        let thread = |what: &str| Error {
+            kind: ErrorKind::Fatal,
+            message: format!("no thread for the Kafka producer: {what}"),
+        };
+        if caller::late() >= MOST_LATE {
+            return Err(thread(&format!(
+                "{MOST_LATE} are held by calls of librdkafka that do not return; start the service anew"
+            )));
+        }
+        let caller = Caller::start().map_err(|error| thread(&error.to_string()))?;
         let conf = Conf::new(settings)?;
         let watch = Arc::new(Watch::default());
         let opaque = Arc::as_ptr(&watch).cast_mut().cast();
@@ -73,22 +93,52 @@ impl Producer {
             watch,
             stop: Arc::new(AtomicBool::new(false)),
             poller: None,
+            caller: Some(caller),
         };
         let stop = producer.stop.clone();
         let poller = thread::Builder::new()
             .name("kafka-poll".into())
             .spawn(move || serve(client, &stop));
-        producer.poller = Some(poller.map_err(|error| Error {
-            kind: ErrorKind::Fatal,
-            message: format!("no thread for the Kafka producer: {error}"),
-        })?);
+        producer.poller = Some(poller.map_err(|error| thread(&error.to_string()))?);
         Ok(producer)
     }
 
     /// Fences the predecessor with the same transactional id and ends its open transaction.
     pub(in crate::kafka) fn init(&self, timeout: Duration) -> Outcome<()> {
-        // SAFETY: the client is alive; the error is taken.
-        unsafe { take(sys::rd_kafka_init_transactions(self.client.0, millis(timeout))) }
+        // SAFETY: the client outlives its caller's thread; the error is taken.
+        self.call(timeout, move |client| unsafe {
+            take(sys::rd_kafka_init_transactions(client, millis(timeout)))
+        })
+    }
+
+    /// Makes a call that librdkafka means to end within `timeout`. Late: the answer is an error after which the producer is of
+    /// no more use, and its client lives on until the call returns.
+    fn call(
+        &self,
+        timeout: Duration,
+        call: impl FnOnce(*mut sys::rd_kafka_t) -> Outcome<()> + std::marker::Send + 'static,
+    ) -> Outcome<()> {
+        let client = self.client;
+        let body = move || {
+            let client = client;
+            call(client.0)
+        };
+        let answer = self
+            .caller
+            .as_ref()
+            .and_then(|caller| caller.call(timeout + SLACK, body));
+        answer.unwrap_or_else(|| {
+            Err(TxnError {
+                code: Code::OperationTimedOut,
+                text: format!(
+                    "librdkafka did not return within {:?}, as it was told to",
+                    timeout + SLACK
+                ),
+                fatal: true,
+                abortable: false,
+                retriable: false,
+            })
+        })
     }
 
     pub(in crate::kafka) fn begin(&self) -> Outcome<()> {
@@ -222,25 +272,30 @@ impl Producer {
         group: &GroupMetadata,
         timeout: Duration,
     ) -> Outcome<()> {
-        // SAFETY: client, list and group live through the call.
-        unsafe {
+        let (offsets, group) = (offsets.clone(), group.clone());
+        // SAFETY: list and group live through the call, the client outlives its caller's thread.
+        self.call(timeout, move |client| unsafe {
             take(sys::rd_kafka_send_offsets_to_transaction(
-                self.client.0,
+                client,
                 offsets.ptr(),
                 group.ptr(),
                 millis(timeout),
             ))
-        }
+        })
     }
 
     pub(in crate::kafka) fn commit(&self, timeout: Duration) -> Outcome<()> {
-        // SAFETY: the client is alive.
-        unsafe { take(sys::rd_kafka_commit_transaction(self.client.0, millis(timeout))) }
+        // SAFETY: the client outlives its caller's thread.
+        self.call(timeout, move |client| unsafe {
+            take(sys::rd_kafka_commit_transaction(client, millis(timeout)))
+        })
     }
 
     pub(in crate::kafka) fn abort(&self, timeout: Duration) -> Outcome<()> {
-        // SAFETY: the client is alive.
-        unsafe { take(sys::rd_kafka_abort_transaction(self.client.0, millis(timeout))) }
+        // SAFETY: the client outlives its caller's thread.
+        self.call(timeout, move |client| unsafe {
+            take(sys::rd_kafka_abort_transaction(client, millis(timeout)))
+        })
     }
 
     /// The error after which this producer can do nothing more, if there was one.
@@ -272,7 +327,8 @@ impl Producer {
 }
 
 impl Drop for Producer {
-    /// Waits a second for librdkafka's threads to end; a name lookup that hangs keeps them longer, in the background.
+    /// Waits a second for librdkafka's threads to end; a name lookup that hangs, or a call that is late, keeps them longer, in
+    /// the background.
     fn drop(&mut self) {
         self.stop.store(true, SeqCst);
         // SAFETY: the client is alive; the queue is given back.
@@ -281,31 +337,35 @@ impl Drop for Producer {
             sys::rd_kafka_queue_yield(queue);
             sys::rd_kafka_queue_destroy(queue);
         }
-        if let Some(poller) = self.poller.take() {
-            drop(poller.join());
-        }
-        for (_, topic) in self.topics.drain() {
-            // SAFETY: ours, and nothing sends any more.
-            unsafe { sys::rd_kafka_topic_destroy(topic) }
-        }
-        let (client, done_with) = (self.client, OutlivesClient::of(&self.watch));
+        let Some(caller) = self.caller.take() else { return };
+        let topics: Vec<Topic> = self.topics.drain().map(|(_, topic)| Topic(topic)).collect();
+        let (client, watch, poller) = (self.client, OutlivesClient::of(&self.watch), self.poller.take());
         let (done, ended) = mpsc::channel::<()>();
-        let destroy = move || {
-            let client = client;
-            // SAFETY: the last use of the client; what its callbacks reach is let go after it.
-            unsafe { sys::rd_kafka_destroy(client.0) }
-            done_with.let_go();
+        let is_late = caller.is_late();
+        // A call that has not returned still uses the client: whatever it takes, this comes after it.
+        caller.leave(move || {
+            let (client, topics) = (client, topics);
+            drop(poller.map(JoinHandle::join));
+            // SAFETY: topics and client are ours, and nothing else uses them any more; what callbacks reach goes after that.
+            unsafe {
+                for topic in topics {
+                    sys::rd_kafka_topic_destroy(topic.0);
+                }
+                sys::rd_kafka_destroy(client.0);
+            }
+            watch.let_go();
             drop(done);
-        };
-        // Without a thread the client is not destroyed, and lives on with what its callbacks reach: closing it here might
-        // never return.
-        if let Ok(handle) = thread::Builder::new().name("kafka-close".into()).spawn(destroy)
-            && ended.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Disconnected)
-        {
-            drop(handle.join());
+        });
+        if !is_late {
+            let _ = ended.recv_timeout(Duration::from_secs(1));
         }
     }
 }
+
+struct Topic(*mut sys::rd_kafka_topic_t);
+
+// SAFETY: librdkafka's handles may be used by any thread.
+unsafe impl std::marker::Send for Topic {}
 
 /// What a client's callbacks reach, kept until the client is destroyed. Dropped before that, as a closure that never runs
 /// drops it, it keeps it for ever: a callback that came later would reach freed memory otherwise.
@@ -327,69 +387,6 @@ fn serve(client: Client, stop: &AtomicBool) {
     while !stop.load(SeqCst) {
         // SAFETY: `drop` joins this thread before it destroys the client.
         unsafe { sys::rd_kafka_poll(client.0, 1_000) };
-    }
-}
-
-/// Headers that librdkafka has not taken yet.
-struct Headers(*mut sys::rd_kafka_headers_t);
-
-impl Headers {
-    fn new(send: &Send) -> Option<Self> {
-        if send.headers.is_empty() {
-            return None;
-        }
-        // SAFETY: each call copies name and value; sizes are theirs. A null value is Kafka's null.
-        unsafe {
-            let headers = Self(sys::rd_kafka_headers_new(send.headers.len()));
-            for header in &send.headers {
-                let (value, size) = header
-                    .value
-                    .as_ref()
-                    .map_or((std::ptr::null(), 0), |v| (v.as_ptr(), v.len()));
-                sys::rd_kafka_header_add(
-                    headers.0,
-                    header.name.as_ptr().cast(),
-                    header.name.len().cast_signed(),
-                    value.cast(),
-                    size.cast_signed(),
-                );
-            }
-            Some(headers)
-        }
-    }
-}
-
-impl Drop for Headers {
-    fn drop(&mut self) {
-        // SAFETY: ours: what librdkafka took was forgotten.
-        unsafe { sys::rd_kafka_headers_destroy(self.0) }
-    }
-}
-
-/// The arguments of one produce call, without an allocation.
-struct Fields {
-    list: [sys::rd_kafka_vu_t; 8],
-    len: usize,
-}
-
-impl Default for Fields {
-    fn default() -> Self {
-        // SAFETY: integers and pointers, all valid as zero; `vtype` zero is END.
-        unsafe { std::mem::zeroed() }
-    }
-}
-
-impl Fields {
-    fn push(
-        &mut self,
-        vtype: sys::rd_kafka_vtype_t,
-        set: impl FnOnce(&mut sys::rd_kafka_vu_s__bindgen_ty_1),
-    ) {
-        if let Some(field) = self.list.get_mut(self.len) {
-            field.vtype = vtype;
-            set(&mut field.u);
-            self.len += 1;
-        }
     }
 }
 

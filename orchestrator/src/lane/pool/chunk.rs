@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     future::{Future, poll_fn},
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -16,6 +17,7 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{sync::Notify, time::Instant};
+use tracker_api::RecordId;
 
 use super::{RecordRef, Stop, Verdict, chains::Chains};
 use crate::transform::{Output, Transform, TransformError};
@@ -39,6 +41,8 @@ pub(super) struct Batch<T> {
     records: Vec<RecordRef>,
     chains: Chains,
     stop: Arc<Stop>,
+    /// Places of records that are not started, and what they fail with.
+    refused: BTreeMap<usize, TransformError>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -86,13 +90,20 @@ pub(super) struct Flight {
 }
 
 impl<T> Batch<T> {
-    pub(super) fn new(transform: Arc<T>, records: Vec<RecordRef>, chains: Chains, stop: Arc<Stop>) -> Self {
+    pub(super) fn new(
+        transform: Arc<T>,
+        records: Vec<RecordRef>,
+        chains: Chains,
+        stop: Arc<Stop>,
+        refused: BTreeMap<usize, TransformError>,
+    ) -> Self {
         let verdicts = records.iter().map(|_| Verdict::NotRun).collect();
         Self {
             transform,
             records,
             chains,
             stop,
+            refused,
             state: Mutex::new(State {
                 verdicts,
                 next_chain: 0,
@@ -109,6 +120,12 @@ impl<T> Batch<T> {
     /// The verdicts. Call it once, at the end.
     pub(super) fn take(&self) -> Vec<Verdict> {
         std::mem::take(&mut lock(&self.state).verdicts)
+    }
+
+    /// The record at `position`.
+    pub(super) fn id(&self, position: usize) -> Option<RecordId> {
+        let record = self.records.get(self.chains.place(position))?;
+        Some(record.id.clone())
     }
 
     pub(super) fn has_queue(&self) -> bool {
@@ -294,10 +311,15 @@ async fn run<T: Transform>(batch: &Batch<T>, chunk: &Chunk, slot: usize, late: &
     let mut next = batch.step(chunk, slot, None);
     while let Some(position) = next {
         let began = Instant::now();
-        let Some(record) = batch.records.get(batch.chains.place(position)) else {
+        let place = batch.chains.place(position);
+        let Some(record) = batch.records.get(place) else {
             return;
         };
-        let Some(outcome) = attempt(&*batch.transform, record, chunk, slot, late).await else {
+        let outcome = if let Some(why) = batch.refused.get(&place) {
+            Err(why.clone())
+        } else if let Some(outcome) = attempt(&*batch.transform, record, chunk, slot, late).await {
+            outcome
+        } else {
             return;
         };
         next = batch.step(chunk, slot, Some(outcome));
@@ -355,10 +377,14 @@ async fn attempt<T: Transform>(
 
 /// A panic is a bug, and the same record mostly meets it again: no retry.
 fn panicked(payload: &(dyn std::any::Any + Send)) -> TransformError {
-    let message = payload
+    TransformError::permanent("panic", panic_message(payload))
+}
+
+/// What a panic said. Raw: it may quote a record.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> &str {
+    payload
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| payload.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message");
-    TransformError::permanent("panic", message)
+        .unwrap_or("a panic without a message")
 }

@@ -449,6 +449,37 @@ fn one_that_never_yields_fails_alone_and_holds_up_neither_its_neighbours_nor_the
 }
 
 #[test]
+fn one_that_hangs_takes_one_thread_however_often_it_is_tried() {
+    let runtime = workers(1);
+    let transform = Arc::new(Obedient::default());
+    let pool = Pool::new(
+        Arc::clone(&transform),
+        runtime.handle().clone(),
+        settings(4, 50, Ordering::None),
+    );
+    let begun = || {
+        let log = transform.log.lock().unwrap();
+        log.iter().filter(|entry| **entry == (0, "begin")).count()
+    };
+    let id = source(0, 0, None, "").id;
+    for _ in 0..5 {
+        let verdicts = lane(pool.run(wishes(["block-once:1000", "ok"]), go_on()));
+        assert_eq!(short(&verdicts), ["timeout", "done"]);
+        assert_eq!((begun(), pool.abandoned(), pool.hangs(&id)), (1, 1, true));
+    }
+    while pool.abandoned() > 0 {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let verdicts = lane(pool.run(wishes(["block-once:1000", "ok"]), go_on()));
+    assert_eq!(short(&verdicts), ["done"; 2]);
+    assert_eq!(
+        (begun(), pool.hangs(&id)),
+        (2, false),
+        "it is started again once it has returned"
+    );
+}
+
+#[test]
 fn a_chain_goes_on_behind_one_that_hung_in_order_and_without_a_gap() {
     let runtime = workers(2);
     let pool = Pool::new(

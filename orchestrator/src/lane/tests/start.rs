@@ -65,8 +65,8 @@ async fn passed(tracking: Tracking) -> (Kafka, Work, Found) {
     let found = Found::default();
     let again = Found {
         tracker: found.tracker.clone(),
-        store: None,
         begun: found.begun.clone(),
+        ..Found::default()
     };
     let work = Work::finding(kafka.clone(), settings(), tracking, SOON, found).await;
     work.stop().await;
