@@ -477,7 +477,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
         }
         if now.duration_since(self.settled) >= SETTLE {
             self.settled = now;
-            self.look_at_topic().await;
+            let _ = self.look_at_topic().await;
             self.look_back().await?;
             for (partition, owned) in &self.owned {
                 self.recorder.settle(owned.position(partition));
@@ -486,7 +486,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
             self.recorder
                 .check(told.map(|(p, o)| (p.clone(), o.era, o.told)).collect());
         } else if self.suspicious && now.duration_since(self.looked) >= ASK {
-            self.look_at_topic().await;
+            let _ = self.look_at_topic().await;
             self.look_back().await?;
         }
         Ok(())

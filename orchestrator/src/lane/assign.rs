@@ -68,7 +68,15 @@ impl<S: Session, T: Transform> Lane<S, T> {
             return Ok(());
         }
         let partitions: Vec<Partition> = self.assigned.keys().filter(is_due).cloned().collect();
-        self.look_at_topic().await;
+        // Where nobody has said which topic this is, what its notes speak of may be one that is gone.
+        if let Err(error) = self.look_at_topic().await {
+            let text = format!(
+                "waiting to hear which topic `{}` is: {error}",
+                self.settings.source
+            );
+            self.stand(None, Why::Kafka, text);
+            return Ok(());
+        }
         let positions = match self.session.positions(&partitions).await {
             Ok(positions) => positions,
             Err(error) if error.kind == ErrorKind::Retriable => {

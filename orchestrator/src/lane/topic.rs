@@ -7,7 +7,7 @@ use tracker_api::Partition;
 
 use super::{Error, Lane};
 use crate::{
-    kafka::{ErrorKind, Session, Topic},
+    kafka::{self, ErrorKind, Session, Topic},
     transform::Transform,
 };
 
@@ -17,15 +17,19 @@ const FRESH: Duration = Duration::from_secs(2);
 
 impl<S: Session, T: Transform> Lane<S, T> {
     /// Learns which topic has our source's name. If it was made again, what we hold is of another log: all our partitions
-    /// begin anew.
-    pub(super) async fn look_at_topic(&mut self) {
+    /// begin anew. `Err`: nobody has said yet which one it is.
+    pub(super) async fn look_at_topic(&mut self) -> Result<(), kafka::Error> {
         self.looked = Instant::now();
         self.suspicious = false;
         let now = match self.session.topic(&self.settings.source).await {
             Ok(topic) => topic,
             Err(error) => {
                 tracing::debug!(%error, "the topic's id is not known now");
-                return;
+                return if self.topic == Topic::default() {
+                    Err(error)
+                } else {
+                    Ok(())
+                };
             }
         };
         let again = now.is_another(self.topic.id.as_deref());
@@ -37,12 +41,13 @@ impl<S: Session, T: Transform> Lane<S, T> {
             let all: Vec<Partition> = self.owned.keys().cloned().collect();
             all.iter().for_each(|partition| self.restart(partition));
         }
+        Ok(())
     }
 
     /// Looks at the topic unless that was done just now. False: one of `partitions` is not ours any more, or begins anew.
     pub(super) async fn is_fresh<'a>(&mut self, partitions: impl Iterator<Item = &'a Partition>) -> bool {
         if self.looked.elapsed() >= FRESH {
-            self.look_at_topic().await;
+            let _ = self.look_at_topic().await;
         }
         let mut partitions = partitions;
         partitions.all(|partition| self.owned.contains_key(partition))

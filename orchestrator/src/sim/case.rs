@@ -38,6 +38,8 @@ pub(super) struct Case {
     pub(super) resets: bool,
     /// Whether Kafka forgets offsets while the group stands still, and a tool puts them back.
     pub(super) forgets: bool,
+    /// Whether the source topic is deleted and made again while the group stands still.
+    pub(super) recreates: bool,
     /// How long processes are troubled.
     pub(super) span: Duration,
     pub(super) batch: usize,
@@ -71,6 +73,9 @@ impl Case {
         let is_troubled = rng.random_bool(0.7);
         let most = *[0, 50, 3_600_000].choose(&mut rng).unwrap_or(&0);
         let skews = [0; 3].map(|_| rng.random_range(-most..=most));
+        // What tells records of one place apart is when they were made.
+        let recreates = seed % 7 == 5;
+        let skews = if recreates { [0; 3] } else { skews };
         Self {
             seed,
             slots: rng.random_range(1..=3),
@@ -108,7 +113,7 @@ impl Case {
             },
             storms: is_troubled && rng.random_bool(0.6),
             hangs: seed.is_multiple_of(3),
-            resets: rng.random_bool(0.3),
+            resets: rng.random_bool(0.3) && !recreates,
             span: Duration::from_secs(rng.random_range(5..40)),
             batch: *[2, 5, 20, 500].choose(&mut rng).unwrap_or(&20),
             bad: rng.random_bool(0.3),
@@ -118,7 +123,8 @@ impl Case {
             recycles: true,
             cost: Duration::from_millis(*[0, 0, 0, 0, 200, 1_000].choose(&mut rng).unwrap_or(&0)),
             skip_succeeded: rng.random_bool(0.5),
-            forgets: rng.random_bool(0.2),
+            forgets: rng.random_bool(0.2) && !recreates,
+            recreates,
         }
     }
 

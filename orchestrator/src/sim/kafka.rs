@@ -231,6 +231,17 @@ impl Kafka {
         self.group.add(partition);
     }
 
+    /// The source topic is deleted and made again, empty. The group's offsets go with it, or are left behind.
+    pub(super) fn make_again(&mut self, keeps_offsets: bool) {
+        self.made += 1;
+        self.aborted.clear();
+        self.source.values_mut().for_each(Vec::clear);
+        self.bounds.values_mut().for_each(|bounds| *bounds = 0..0);
+        if !keeps_offsets {
+            self.committed.clear();
+        }
+    }
+
     /// The end of a source log.
     pub(super) fn end_of(&self, partition: &Partition) -> i64 {
         self.bounds.get(partition).map_or(0, |b| b.end)

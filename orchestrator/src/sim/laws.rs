@@ -89,6 +89,10 @@ pub(super) struct Laws {
     pub(super) named: BTreeSet<RecordId>,
     /// Records that an operator skipped, and in which era.
     pub(super) resolved: BTreeSet<(u64, RecordId)>,
+    /// Partitions of a topic that was made again, until something is committed on it.
+    made_again: BTreeSet<Partition>,
+    /// In which era a partition was first begun on the topic that there is now.
+    since: BTreeMap<Partition, u64>,
     /// Records about which an owner wrote that had been replaced, as seen when it arrived.
     outdated: BTreeSet<RecordId>,
     /// Whether a tool has moved an offset.
@@ -114,6 +118,8 @@ impl Laws {
             excused: BTreeSet::new(),
             named: BTreeSet::new(),
             resolved: BTreeSet::new(),
+            made_again: BTreeSet::new(),
+            since: BTreeMap::new(),
             outdated: BTreeSet::new(),
             was_reset: false,
             violations: Vec::new(),
@@ -176,6 +182,14 @@ impl Laws {
         self.open.retain(|id, _| id.partition != *partition);
     }
 
+    /// The source topic was deleted and made again: what was before is about other records.
+    pub(super) fn made_again<'a>(&mut self, partitions: impl Iterator<Item = &'a Partition>) {
+        self.was_reset = true;
+        self.order.clear();
+        self.open.clear();
+        self.made_again.extend(partitions.cloned());
+    }
+
     /// A transaction is about to be applied.
     pub(super) fn at_commit(&mut self, kafka: &Kafka, open: &Open, stores: &Stores<'_>) {
         let attempt = open.attempt.to_string();
@@ -190,7 +204,13 @@ impl Laws {
             }
         }
         for (partition, (next, text)) in &open.offsets {
-            let before = kafka.committed.get(partition);
+            let is_another = self.made_again.remove(partition);
+            let of_another =
+                |note: &Option<String>| is_another && note.as_deref().and_then(Noted::read).is_some();
+            let before = kafka
+                .committed
+                .get(partition)
+                .filter(|(_, note)| !of_another(note));
             // Late copies of both requests, before the recycle, repeat what stands.
             if before.is_some_and(|(offset, note)| offset == next && note.as_ref() == Some(text)) {
                 continue;
@@ -202,6 +222,9 @@ impl Laws {
                 );
                 continue;
             };
+            if is_another {
+                self.since.insert(partition.clone(), noted.era);
+            }
             let from = before.map_or(*next, |(offset, _)| *offset);
             if *next < from {
                 self.broken("I6", format!("C({partition}) goes back from {from} to {next}"));
@@ -346,8 +369,10 @@ impl Laws {
     pub(super) fn at_write(&mut self, entries: &[Entry], progress: &[Progress], store: &MemoryTracker) {
         for entry in entries {
             let version = &entry.version;
-            let forgets =
-                |held: Entry| held.version.outcome == Outcome::Succeeded && held.version.era < version.era;
+            let since = self.since.get(&entry.id.partition).copied().unwrap_or(0);
+            let forgets = |held: Entry| {
+                held.version.outcome == Outcome::Succeeded && (since..version.era).contains(&held.version.era)
+            };
             if version.outcome == Outcome::Received
                 && self.rules.skips
                 && self.rules.is_calm

@@ -29,7 +29,7 @@ fn caught(mutant: Mutant, laws: &[&str], tune: impl Fn(&mut Case)) {
         let mut case = Case::of(seed);
         case.mode = FailureMode::SkipAndLog;
         case.tracking = vec![Tracking::Reliable];
-        case.skews = [0; 3];
+        (case.skews, case.recreates) = ([0; 3], false);
         tune(&mut case);
         let broken = mutant::with(Some(mutant), || run(case.clone(), false)).violations;
         let Some(first) = broken.first() else { continue };
@@ -305,6 +305,15 @@ fn a_store_without_an_answer_that_has_never_seen_a_partition_is_caught() {
             case.store_rate = 0.3;
         },
     );
+}
+
+#[test]
+fn a_topic_that_is_taken_for_the_one_that_had_its_name_is_caught() {
+    let laws = ["start", "era", "term", "I6", "I1", "I11"];
+    caught(Mutant::TopicIdIgnored, &laws, |case| {
+        (case.recreates, case.resets, case.forgets) = (true, false, false);
+        case.only = Some(13);
+    });
 }
 
 #[test]

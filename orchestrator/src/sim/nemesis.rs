@@ -31,7 +31,7 @@ impl Run {
 
     async fn strike(&self) {
         let span = Duration::from_millis(self.draw(100..20_000));
-        let drawn = self.draw(0..13);
+        let drawn = self.draw(0..14);
         match self.case.only.filter(|_| self.draw(0..2) == 0).unwrap_or(drawn) {
             0 if self.case.rate > 0.0 => {
                 if let Some(process) = self.any(Life::Running) {
@@ -76,6 +76,7 @@ impl Run {
             }
             6 if self.case.storms => self.sim.world().fallback_weather = Weather::Down,
             7 => self.sim.world().fallback_weather = Weather::Fair,
+            13 if self.case.recreates => self.recreate().await,
             8 if self.case.resets => self.reset().await,
             // What tracks nothing asks no store.
             8 if self.case.forgets && !self.case.tracking.contains(&Tracking::None) => self.forget().await,
@@ -154,6 +155,27 @@ impl Run {
             }
         }
         self.sim.log("!!", || "a tool puts offsets back".to_owned());
+        *self.closed.lock().unwrap() = false;
+    }
+
+    /// Everybody stops, and the source topic is deleted and made again. The group's offsets stay now and then.
+    async fn recreate(&self) {
+        self.close().await;
+        {
+            let mut world = self.sim.world();
+            let World { kafka, rng, laws, .. } = &mut *world;
+            kafka.group.unbalanced = true;
+            let is_pending = kafka.source.keys().any(|partition| kafka.is_pending(partition));
+            if kafka.group.len() == 0 && !is_pending {
+                // Who has seen no topic before and finds no offset, waits for a word: the store may know of this topic or that.
+                let knows = self.case.slots == 1 && self.sim.begun[0].seen().id.is_some();
+                kafka.make_again(!knows || rng.random_bool(0.5));
+                laws.made_again(kafka.source.keys());
+            }
+        }
+        self.sim.log("!!", || {
+            format!("the source topic is {:?}", self.sim.world().kafka.topic())
+        });
         *self.closed.lock().unwrap() = false;
     }
 

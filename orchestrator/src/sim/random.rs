@@ -125,6 +125,7 @@ fn what_has_succeeded_is_not_produced_again_however_often_offsets_are_reset() {
         (case.rate, case.store_rate, case.storms) = (0.0, 0.0, false);
         (case.tracking, case.skip_succeeded) = (vec![Tracking::Outbox], true);
         (case.resets, case.only, case.skews) = (true, Some(8), [0; 3]);
+        case.recreates = false;
         let verdict = run(case, false);
         assert_eq!(verdict.violations, Vec::<String>::new(), "seed {seed}");
         skipped += verdict.skipped;

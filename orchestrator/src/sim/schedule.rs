@@ -26,6 +26,7 @@ use super::{
     world::{Life, Sim, SimClock},
 };
 use crate::{
+    clock::Clock,
     config::{Ordering, StorePayload},
     lane::{
         Lane, Observer, Parts, Settings,
@@ -292,6 +293,11 @@ impl Run {
 
     /// New records in the source, with gaps between the offsets as markers leave them.
     pub(super) fn produce(&self, count: usize) {
+        let clock = SimClock {
+            sim: self.sim.clone(),
+            skew: 0,
+        };
+        let at = clock.now().0;
         let mut world = self.sim.world();
         let super::world::World { kafka, rng, .. } = &mut *world;
         let partitions: Vec<Partition> = kafka.source.keys().cloned().collect();
@@ -300,7 +306,10 @@ impl Run {
                 return;
             };
             let offset = kafka.end_of(partition) + i64::from(rng.random_bool(0.2));
-            kafka.append(record(rng, partition, offset, self.case.bad));
+            kafka.append(SourceRecord {
+                timestamp: Some(if self.case.recreates { at } else { 0 }),
+                ..record(rng, partition, offset, self.case.bad)
+            });
         }
         if let Some(partition) = partitions.choose(rng).filter(|_| rng.random_bool(0.5)) {
             let offset = kafka.end_of(partition);

@@ -186,6 +186,10 @@ impl Laws {
     /// What a replaced owner left failing at or above C(p), the next one has voided: nobody tries it in that term any more.
     /// To be asked while everybody still runs: one that begins only to stop voids nothing.
     pub(in crate::sim) fn check_voids(&mut self, kafka: &Kafka, store: &MemoryTracker) {
+        // An owner that tracks nothing voids nothing.
+        if self.rules.tracking.contains(&Tracking::None) {
+            return;
+        }
         for (partition, (next, text)) in &kafka.committed {
             let Some(noted) = text.as_deref().and_then(Noted::read) else {
                 continue;

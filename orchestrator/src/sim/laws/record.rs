@@ -85,10 +85,11 @@ impl Laws {
 
     /// Whether a commit of an older era made a success of this record.
     fn has_succeeded_before(&self, era: u64, id: &RecordId) -> bool {
+        let since = self.since.get(&id.partition).copied().unwrap_or(0);
         let older = self
             .facts
             .iter()
-            .filter(|((of, about), _)| *of < era && about == id);
+            .filter(|((of, about), _)| (since..era).contains(of) && about == id);
         older.into_iter().any(|(_, fact)| !fact.failed)
     }
 
