@@ -33,7 +33,7 @@ use crate::{
     clock::SystemClock,
     config::Settings,
     http::{self, Control, Health, Info, Phase},
-    kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
+    kafka::{self, Instance, KafkaCustomizer, Reader},
     lane::journal::{self, Journal},
     operate::{self, DataDir, Operations, Reconcile, Reconciled},
     reconcile::{self, reconcile_topic},

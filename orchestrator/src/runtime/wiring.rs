@@ -167,7 +167,7 @@ async fn as_many_lanes_run_as_concurrency_says_and_no_longer_than_they_may() {
 async fn a_lane_that_kafka_refuses_later_says_so_and_tries_again_within_half_a_minute() {
     let (shared, _ended) = shared(load(&[("concurrency", "1")]), CancellationToken::new());
     let error = kafka::Error {
-        kind: ErrorKind::Refused,
+        kind: kafka::ErrorKind::Refused,
         message: "Group authorization failed".into(),
     };
     let mut refusals = 0;
