@@ -53,9 +53,10 @@ fn a_deleted_group_waits_for_the_offset_that_its_store_knows_and_goes_on_there()
     service
         .wait_until("waiting for a word", LONG, |service| {
             // not listening yet
-            let Ok((status, text)) = service.get("/readyz") else {
+            let Ok((status, _)) = service.get("/readyz") else {
                 return Ok(false);
             };
+            let text = scene.standing(&scene.plan);
             Ok(status == 503 && text.contains(&said(0)) && text.contains(&said(1)))
         })
         .unwrap();

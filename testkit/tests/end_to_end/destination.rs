@@ -33,7 +33,8 @@ fn a_target_that_is_deleted_and_made_again_with_fewer_partitions_fails_no_record
     service
         .wait_until("not ready, and why", LONG, |service| {
             let (status, body) = service.get("/readyz")?;
-            Ok(status == 503 && body.contains(&scene.plan.target))
+            let is_said = status == 503 && body.contains("destination since");
+            Ok(is_said && scene.standing(&scene.plan).contains(&scene.plan.target))
         })
         .unwrap();
     assert!(service.metric("orch_stalled_partitions").unwrap() >= 1.0);

@@ -180,6 +180,12 @@ impl Scene {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What does not move, and why, in full: as the operator is told. Nothing while nobody answers.
+    pub(crate) fn standing(&self, plan: &Plan) -> String {
+        let told = plan.operate(&["tracker", "progress"]).unwrap();
+        String::from_utf8_lossy(&[told.stdout, told.stderr].concat()).into_owned()
+    }
+
     /// What the tracker knows of failures, as its operator is told.
     #[track_caller]
     pub(crate) fn failures(&self, plan: &Plan, status: &str) -> Vec<Value> {
