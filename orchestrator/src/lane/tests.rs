@@ -13,7 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use tracker_api::{
-    Change, Entry, FailureTracker, MemoryTracker, Outcome, Query, RecordId, Resolution, Status, Timestamp,
+    Change, Decision, Entry, FailureTracker, MemoryTracker, Outcome, Query, RecordId, Resolution, Status,
+    Timestamp,
 };
 
 use std::future::Future;
@@ -24,6 +25,7 @@ use crate::{
     clock::SystemClock,
     config::{FailureMode, InitialOffset, OnStoreFailure, OnUnreadable, StorePayload, Tracking},
     kafka::{Membership, Polled, Position, Positions, Refused, Result, Topic, What},
+    mutant::{self, Mutant},
     note::Note,
     recorder,
     telemetry::Counts,
