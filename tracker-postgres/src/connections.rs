@@ -183,3 +183,16 @@ fn jitter(collisions: u32) -> Duration {
     let random = uuid::Uuid::new_v4().as_bytes()[0];
     Duration::from_micros(u64::from(random) * 40 * u64::from(collisions))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Config;
+
+    #[test]
+    fn no_more_connections_are_made_at_once_than_configured() {
+        let config: Config = serde_json::from_str(r#"{"connections": 3}"#).unwrap();
+        let connections = crate::connections_of(&config, PgConnectOptions::new());
+        assert_eq!(connections.permits.available_permits(), 3);
+    }
+}

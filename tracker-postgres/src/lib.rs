@@ -55,14 +55,7 @@ pub use config::{Config, Migrations};
 /// * `Timeout`: no answer within `connect-timeout-ms`.
 pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn FailureTracker>> {
     config.checked()?;
-    let most = usize::try_from(config.connections).unwrap_or(usize::MAX);
-    let connections = connections::Connections::new(
-        address::options(&config)?,
-        session::Session::of(&config),
-        most,
-        config.connect_timeout(),
-        config.call_timeout(),
-    );
+    let connections = connections_of(&config, address::options(&config)?);
     let opening = schema::open(&connections, &config, namespace);
     let opened = timeout(config.connect_timeout(), opening).await.map_err(|_| {
         let message = format!(
@@ -78,4 +71,14 @@ pub async fn open(config: Config, namespace: &Namespace) -> Result<Arc<dyn Failu
         schema: config.schema.clone(),
         corrupt: tracker_api::CorruptRows::default(),
     }))
+}
+
+fn connections_of(config: &Config, options: sqlx::postgres::PgConnectOptions) -> connections::Connections {
+    connections::Connections::new(
+        options,
+        session::Session::of(config),
+        usize::try_from(config.connections).unwrap_or(usize::MAX),
+        config.connect_timeout(),
+        config.call_timeout(),
+    )
 }

@@ -275,3 +275,29 @@ fn open_database(options: &Options, config: &Config, path: &Path) -> Result<DB> 
 fn mib(number: u32) -> usize {
     usize::try_from(number).unwrap_or(1) << 20
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_and_write_buffers_are_as_large_as_configured() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        (config.cache_mib, config.write_buffer_mib) = (5, 3);
+        let db = open_database(&database_options(), &config, folder.path()).unwrap();
+        for family in Family::ALL {
+            let handle = db.cf_handle(family.name()).unwrap();
+            let cache = db.property_int_value_cf(&handle, "rocksdb.block-cache-capacity");
+            assert_eq!(cache.unwrap(), Some(5 << 20));
+        }
+        let written = std::fs::read_dir(folder.path()).unwrap();
+        let written = written.map(|file| file.unwrap().path());
+        let written = written.filter(|path| path.to_string_lossy().contains("OPTIONS-"));
+        let text = std::fs::read_to_string(written.max().unwrap()).unwrap();
+        assert_eq!(
+            text.matches("  write_buffer_size=3145728").count(),
+            Family::ALL.len()
+        );
+    }
+}

@@ -96,3 +96,13 @@ async fn a_file_of_authorities_turns_tls_on_and_keeps_what_the_address_says() {
         Some("/etc/orders/me.pem".as_ref())
     );
 }
+
+#[tokio::test]
+async fn the_pool_holds_as_many_connections_as_configured() {
+    let most = |text: &'static str| async move { options(text).await.unwrap().max_pool_size };
+    assert_eq!(most(r#"{"url": "mongodb://localhost/"}"#).await, Some(8));
+    assert_eq!(
+        most(r#"{"url": "mongodb://localhost/", "connections": 3}"#).await,
+        Some(3)
+    );
+}

@@ -119,3 +119,15 @@ fn the_defaults_are_what_an_empty_section_means() {
     let told = Config::default().checked().err().unwrap().to_string();
     assert!(told.contains("redis.url is not set"), "{told}");
 }
+
+#[test]
+fn sentinels_are_told_a_login_of_their_own() {
+    let target = checked(
+        r#"{"mode": "sentinel", "sentinel-master": "orders", "username": "ada", "password": "store",
+            "sentinel-username": "eve", "sentinel-password": "watch"}"#,
+    )
+    .unwrap();
+    assert_eq!(target.sentinel_login.username.as_deref(), Some("eve"));
+    assert_eq!(target.sentinel_login.password.as_deref(), Some("watch"));
+    assert_eq!(target.login.username.as_deref(), Some("ada"));
+}
