@@ -147,7 +147,7 @@ async fn supervise<T: Transform>(shared: &Shared<T>, lane: usize) -> Result<(), 
     let stats = Arc::new(Stats::default());
     let watch = Watch::new(lane, shared.health.clone(), stats.clone());
     let connect = || KafkaSession::connect(&shared.kafka, lane, shared.customizer.as_deref(), stats.clone());
-    keep(shared, lane, Arc::new(watch), connect).await
+    Box::pin(keep(shared, lane, Arc::new(watch), connect)).await
 }
 
 /// Runs one lane, with a new session when the old one ends before it was told to.
