@@ -3,6 +3,7 @@
 //! Three kinds of threads, so that none starves another: a thread per lane, a runtime for user code, and the caller's
 //! runtime for stores and HTTP.
 
+mod error;
 mod fit;
 mod lanes;
 mod limits;
@@ -20,7 +21,10 @@ use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracker_api::{DynTracker, Namespace};
 
+pub use error::Error;
+
 use self::{
+    error::unheld,
     fit::{Opener, fit},
     lanes::{Ended, Lanes},
 };
@@ -30,10 +34,7 @@ use crate::{
     config::Settings,
     http::{self, Control, Health, Info, Phase},
     kafka::{self, ErrorKind, Instance, KafkaCustomizer, Reader},
-    lane::{
-        self,
-        journal::{self, Journal},
-    },
+    lane::journal::{self, Journal},
     operate::{self, DataDir, Operations, Reconcile, Reconciled},
     reconcile::{self, reconcile_topic},
     registry::Registry,
@@ -65,42 +66,6 @@ impl<T> std::fmt::Debug for Parts<T> {
             .field("name", &self.name)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
-    }
-}
-
-/// Why a service did not start, or ended before it was told to. [`Error::exit_code`] says with which code a program ends.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The configuration cannot work with what is there: topics, permissions, the store's schema.
-    #[error("{0}")]
-    Config(String),
-    /// Another process holds the data directory or the embedded store.
-    #[error("{0}")]
-    Held(String),
-    /// Another instance took over our identity.
-    #[error("{0}")]
-    Fenced(lane::Error),
-    /// Something that no setting mends; the message says what.
-    #[error("{0}")]
-    Failed(String),
-    /// It was told to stop while it still waited for a broker or a store.
-    #[error("stopped before it could start: {0}")]
-    Stopped(String),
-    /// Lanes did not stop in time: what was open is settled at the next start.
-    #[error("the shutdown took longer than {0:?}; what was open is settled at the next start")]
-    Deadline(Duration),
-}
-
-impl Error {
-    /// The exit code: 78 configuration, 75 held by another process, 70 fenced, 0 stopped as it was told, 1 otherwise.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => 78,
-            Self::Held(_) => 75,
-            Self::Fenced(_) => 70,
-            Self::Stopped(_) => 0,
-            Self::Failed(_) | Self::Deadline(_) => 1,
-        }
     }
 }
 
@@ -380,13 +345,6 @@ pub async fn start<T: Transform>(parts: Parts<T>, stop: CancellationToken) -> Re
     })
 }
 
-fn unheld(error: &operate::Error) -> Error {
-    match error.kind {
-        operate::Kind::Held => Error::Held(error.to_string()),
-        _ => Error::Config(error.to_string()),
-    }
-}
-
 fn guard(settings: &Settings) -> resilience::Settings {
     resilience::Settings {
         timeout: settings.store.timeout,
@@ -433,19 +391,4 @@ pub(crate) fn reconciler(
             joined.unwrap_or_else(|e| Err(operate::Error::new(operate::Kind::Failed, e.to_string())))
         })
     })
-}
-
-impl From<reconcile::Error> for operate::Error {
-    fn from(error: reconcile::Error) -> Self {
-        let away = match &error {
-            reconcile::Error::Kafka(kafka) => kafka.kind == ErrorKind::Retriable,
-            reconcile::Error::Tracker(tracker) => tracker.is_transient(),
-        };
-        let kind = if away {
-            operate::Kind::Unavailable
-        } else {
-            operate::Kind::Failed
-        };
-        Self::new(kind, error.to_string())
-    }
 }

@@ -43,6 +43,8 @@ impl Listener {
                     Self::Torn if number > 0 => {}
                     Self::Frozen => keep.send(stream).unwrap(),
                     Self::Words => {
+                        // As any server, it hears first: words that come before the client's own are no broken handshake.
+                        let _ = stream.read(&mut [0; 64]);
                         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
                         keep.send(stream).unwrap();
                     }
