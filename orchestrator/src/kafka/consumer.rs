@@ -25,6 +25,7 @@ use super::{
     context::{Context, Noted, answer, decline},
     copy::Copier,
     native,
+    presence::Coordinator,
     reader::Committed,
     verdict,
 };
@@ -101,9 +102,19 @@ impl Consumer {
         self.committed.ask(&self.base, of)
     }
 
-    /// Whether the client had a coordinator when its statistics last said so, and when that was.
-    pub(super) fn coordinator(&self) -> Option<(bool, Instant)> {
+    /// What the client's statistics tell of its group's coordinator.
+    pub(super) fn coordinator(&self) -> Coordinator {
         self.base.context().coordinator()
+    }
+
+    /// Serves what is queued, records lost: for a consumer that has failed, to hear the last of it.
+    pub(super) fn hear_out(&self) {
+        for _ in 0..1_000 {
+            drop(self.base.poll(Duration::ZERO));
+            if native::waiting(self.client()) == 0 {
+                return;
+            }
+        }
     }
 
     pub(super) fn client(&self) -> &Client<Context> {

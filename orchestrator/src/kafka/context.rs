@@ -18,7 +18,7 @@ use rdkafka::{
 };
 use tracker_api::Partition;
 
-use super::{Error, logs, plain::plain, presence, verdict};
+use super::{Error, logs, plain::plain, presence::Coordinator, verdict};
 
 /// A change of the assignment that was not answered yet.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +33,7 @@ pub(super) enum Noted {
 pub(super) struct Context {
     noted: Mutex<VecDeque<Noted>>,
     errors: Mutex<Vec<(Code, String)>>,
-    /// Whether the client had a coordinator when it last said so, and when that was.
-    coordinator: Mutex<Option<(bool, Instant)>>,
+    coordinator: Mutex<Coordinator>,
     /// Nobody will answer any more: the callback does.
     closing: AtomicBool,
 }
@@ -60,8 +59,8 @@ impl Context {
         std::mem::take(&mut *self.errors.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the client had a coordinator when its statistics last said so, and when that was.
-    pub(super) fn coordinator(&self) -> Option<(bool, Instant)> {
+    /// What the client's statistics tell of its group's coordinator.
+    pub(super) fn coordinator(&self) -> Coordinator {
         *self.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -85,10 +84,8 @@ impl ClientContext for Context {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if let Some(has) = presence::has_coordinator(statistics) {
-            let mut coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
-            *coordinator = Some((has, Instant::now()));
-        }
+        let mut coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
+        coordinator.tell(statistics, Instant::now());
     }
 }
 

@@ -16,6 +16,9 @@ const RECENT: Duration = Duration::from_secs(5);
 
 /// How long after a silence a late copy of our own request to join may fence us.
 const OWN_JOIN: Duration = Duration::from_secs(120);
+/// A client without a coordinator for so long was not answered. Shorter than any session, as the copies are sent when one has
+/// run out; longer than a client needs for a connection after its process was stopped.
+const ALONE: Duration = Duration::from_secs(3);
 
 /// What `statistics.interval.ms` must be for this, in milliseconds.
 pub(super) const STATISTICS: &str = "1000";
@@ -26,18 +29,70 @@ pub(crate) fn patience(session_timeout: Duration, max_poll_interval: Duration) -
     (session_timeout + Duration::from_secs(60)).min(max_poll_interval)
 }
 
-/// Whether librdkafka's statistics say that the client has a coordinator; none if they do not speak of a group.
-pub(super) fn has_coordinator(statistics: &[u8]) -> Option<bool> {
-    #[derive(Deserialize)]
-    struct Statistics {
-        cgrp: Option<Group>,
+/// What a client's statistics tell of its group's coordinator.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Coordinator {
+    /// Whether there was one when last told, and when that was.
+    last: Option<(bool, Instant)>,
+    /// By the client's own clock, in microseconds: the last statistics, and since when there has been none.
+    told: i64,
+    alone: Option<i64>,
+    /// When it was last told that there had been none for [`ALONE`].
+    unanswered: Option<Instant>,
+}
+
+impl Coordinator {
+    /// Takes in a client's statistics; those that do not speak of a group say nothing.
+    pub(super) fn tell(&mut self, statistics: &[u8], now: Instant) {
+        #[derive(Deserialize)]
+        struct Statistics {
+            ts: i64,
+            cgrp: Option<Group>,
+        }
+        #[derive(Deserialize)]
+        struct Group {
+            state: String,
+        }
+        let read: Option<Statistics> = serde_json::from_slice(statistics).ok();
+        let Some((ts, group)) = read.and_then(|read| Some((read.ts, read.cgrp?))) else {
+            return;
+        };
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let is_there = group.state == "up";
+        // They come each second: where they did not, this process stood still, and not the broker.
+        if is_there || ts.saturating_sub(self.told) > micros(RECENT) {
+            self.alone = None;
+        }
+        self.told = ts;
+        self.last = Some((is_there, now));
+        if !is_there && ts.saturating_sub(*self.alone.get_or_insert(ts)) >= micros(ALONE) {
+            self.unanswered = Some(now);
+        }
     }
-    #[derive(Deserialize)]
-    struct Group {
-        state: String,
+
+    /// Whether there was one when last told, and when that was.
+    pub(super) fn last(&self) -> Option<(bool, Instant)> {
+        self.last
     }
-    let read: Statistics = serde_json::from_slice(statistics).ok()?;
-    Some(read.cgrp?.state == "up")
+
+    /// What an error of the consumer means for the session. A static member that was not answered has asked to join more
+    /// than once, and a broker that thaws takes the copies one after another: the later one fences the earlier one. So soon
+    /// after a silence it need not be another process, and a new session tells: one that fences that too is.
+    pub(super) fn read(&self, error: Error, now: Instant) -> Error {
+        let own = self
+            .unanswered
+            .is_some_and(|then| now.saturating_duration_since(then) < OWN_JOIN);
+        if error.kind != ErrorKind::Fenced || !own {
+            return error;
+        }
+        Error {
+            kind: ErrorKind::Fatal,
+            message: format!(
+                "a late copy of a request of our own to join may have fenced us, after Kafka did not answer: {}",
+                error.message
+            ),
+        }
+    }
 }
 
 /// For how long the group has not answered.
@@ -48,10 +103,6 @@ pub(super) struct Presence {
     /// When we were last a member with a coordinator, or began.
     seen: Instant,
     looked: Instant,
-    /// Since when the client has had no coordinator.
-    alone: Option<Instant>,
-    /// When it last had had none for longer than the session may be silent.
-    unanswered: Option<Instant>,
     was_member: bool,
 }
 
@@ -62,8 +113,6 @@ impl Presence {
             max_poll_interval,
             seen: now,
             looked: now,
-            alone: None,
-            unanswered: None,
             was_member: false,
         }
     }
@@ -79,17 +128,11 @@ impl Presence {
         let gap = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
         if gap > RECENT {
             self.seen += gap;
-            self.alone = None;
         }
         // Without recent statistics nothing speaks against it.
         let has_coordinator = coordinator
             .filter(|(_, at)| now.saturating_duration_since(*at) < RECENT)
             .is_none_or(|(has, _)| has);
-        if has_coordinator {
-            self.alone = None;
-        } else if now.saturating_duration_since(*self.alone.get_or_insert(now)) >= self.session_timeout {
-            self.unanswered = Some(now);
-        }
         if std::mem::replace(&mut self.was_member, is_member) && !is_member {
             // librdkafka has waited that long already.
             let last = now.checked_sub(self.session_timeout).unwrap_or(now);
@@ -120,27 +163,6 @@ impl Presence {
                 lost: silent >= patience,
             }
         })
-    }
-}
-
-impl Presence {
-    /// What an error of the consumer means for the session. A static member that was not answered has asked to join more
-    /// than once, and a broker that thaws takes the copies one after another: the later one fences the earlier one. So soon
-    /// after a silence it need not be another process, and a new session tells: one that fences that too is.
-    pub(super) fn read(&self, error: Error, now: Instant) -> Error {
-        let own = self
-            .unanswered
-            .is_some_and(|then| now.saturating_duration_since(then) < OWN_JOIN);
-        if error.kind != ErrorKind::Fenced || !own {
-            return error;
-        }
-        Error {
-            kind: ErrorKind::Fatal,
-            message: format!(
-                "a late copy of a request of our own to join may have fenced us, after Kafka did not answer: {}",
-                error.message
-            ),
-        }
     }
 }
 
@@ -220,41 +242,57 @@ mod tests {
         assert_eq!(member.presence.look(later, true, Some((false, later))), None);
     }
 
+    /// A client's statistics after so many seconds of its clock.
+    fn tell(coordinator: &mut Coordinator, second: i64, state: &str, now: Instant) {
+        let statistics = format!(
+            r#"{{"ts":{},"cgrp":{{"state":"{state}","x":1}}}}"#,
+            second * 1_000_000
+        );
+        coordinator.tell(statistics.as_bytes(), now);
+    }
+
     #[test]
     fn who_is_fenced_right_after_a_silence_may_have_fenced_itself_and_nobody_else_may() {
-        let mut member = Member::new();
-        let kind = |member: &Member, second| {
+        let now = Instant::now();
+        let kind = |coordinator: &Coordinator, second| {
             let fenced = Error {
                 kind: ErrorKind::Fenced,
                 message: "fenced".into(),
             };
-            member
-                .presence
-                .read(fenced, member.begun + Duration::from_secs(second))
-                .kind
+            coordinator.read(fenced, now + Duration::from_secs(second)).kind
         };
-        assert_eq!(member.at(100, true, true), None);
-        member.at(101, false, true);
-        assert_eq!(kind(&member, 101), ErrorKind::Fenced, "it was answered");
-        for second in 102..113 {
-            member.at(second, false, false);
+        let mut coordinator = Coordinator::default();
+        tell(&mut coordinator, 1, "up", now);
+        for second in 2..5 {
+            tell(&mut coordinator, second, "query-coord", now);
         }
-        assert_eq!(kind(&member, 113), ErrorKind::Fatal);
-        assert_eq!(kind(&member, 231), ErrorKind::Fatal);
-        assert_eq!(kind(&member, 233), ErrorKind::Fenced);
-        // A process that was stopped itself, while a twin took over, has not looked.
-        let mut sleeper = Member::new();
-        sleeper.at(100, true, true);
-        let woken = sleeper.begun + Duration::from_secs(200);
-        sleeper.presence.look(woken, false, Some((false, woken)));
-        assert_eq!(kind(&sleeper, 200), ErrorKind::Fenced);
+        assert_eq!(kind(&coordinator, 0), ErrorKind::Fenced, "it was answered");
+        // All told at once, by the first poll after a transaction.
+        for second in 5..20 {
+            tell(&mut coordinator, second, "query-coord", now);
+        }
+        tell(&mut coordinator, 20, "up", now);
+        assert_eq!(kind(&coordinator, 0), ErrorKind::Fatal);
+        assert_eq!(kind(&coordinator, 119), ErrorKind::Fatal);
+        assert_eq!(kind(&coordinator, 121), ErrorKind::Fenced);
+        // A process that was stopped itself, while a twin took over.
+        let mut sleeper = Coordinator::default();
+        tell(&mut sleeper, 1, "up", now);
+        tell(&mut sleeper, 60, "query-coord", now);
+        tell(&mut sleeper, 61, "wait-broker-transport", now);
+        tell(&mut sleeper, 62, "up", now);
+        assert_eq!(kind(&sleeper, 0), ErrorKind::Fenced);
     }
 
     #[test]
     fn only_a_group_that_is_up_has_a_coordinator() {
-        let read =
-            |state: &str| has_coordinator(format!(r#"{{"cgrp":{{"state":"{state}","x":1}}}}"#).as_bytes());
-        assert_eq!(read("up"), Some(true));
+        let now = Instant::now();
+        let read = |state: &str| {
+            let mut coordinator = Coordinator::default();
+            tell(&mut coordinator, 1, state, now);
+            coordinator.last()
+        };
+        assert_eq!(read("up"), Some((true, now)));
         for state in [
             "init",
             "query-coord",
@@ -262,9 +300,12 @@ mod tests {
             "wait-broker",
             "wait-broker-transport",
         ] {
-            assert_eq!(read(state), Some(false), "{state}");
+            assert_eq!(read(state), Some((false, now)), "{state}");
         }
-        assert_eq!(has_coordinator(b"{}"), None);
-        assert_eq!(has_coordinator(b"nonsense"), None);
+        for nothing in ["{}", "nonsense", r#"{"ts":1}"#] {
+            let mut coordinator = Coordinator::default();
+            coordinator.tell(nothing.as_bytes(), now);
+            assert_eq!(coordinator.last(), None);
+        }
     }
 }

@@ -138,7 +138,7 @@ impl Committed {
 
     /// The administrator's question; none when it is not answered.
     fn each<C: ConsumerContext>(&self, consumer: &BaseConsumer<C>, of: &[Partition]) -> Option<Read> {
-        let question = native::Question::committed(consumer.client(), self.group.as_ref()?, of, SHORT);
+        let question = native::Question::committed(consumer.client(), self.group.as_ref()?, of);
         let answered = question.answer(SHORT)?.ok()?;
         let mut read = Read::new();
         for told in answered {

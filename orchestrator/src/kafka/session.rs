@@ -40,7 +40,7 @@ pub struct KafkaSession {
     pub(super) slow: Duration,
     /// When lag and presence were last looked at.
     looked: Instant,
-    pub(super) presence: Presence,
+    presence: Presence,
     silent: Option<Silent>,
 }
 
@@ -119,6 +119,14 @@ impl KafkaSession {
     }
 }
 
+/// What an error of the consumer means for the session.
+pub(super) fn read(consumer: &Consumer, error: Error) -> Error {
+    if error.kind == ErrorKind::Fenced {
+        consumer.hear_out();
+    }
+    consumer.coordinator().read(error, Instant::now())
+}
+
 /// Refuses a librdkafka that was linked at run time and is too old.
 fn check_version() -> Result<()> {
     let (version, text) = rdkafka::util::get_rdkafka_version();
@@ -154,8 +162,10 @@ impl Positions for KafkaSession {
 
 impl Session for KafkaSession {
     async fn poll(&mut self, max: usize, wait: Duration) -> Result<Polled> {
-        let polled = self.consumer.poll(max, wait);
-        let mut polled = polled.map_err(|error| self.presence.read(error, Instant::now()))?;
+        let mut polled = self
+            .consumer
+            .poll(max, wait)
+            .map_err(|error| read(&self.consumer, error))?;
         self.stats.refused(self.consumer.refusal(&polled));
         self.producer.look();
         self.consumer.look();
@@ -164,7 +174,7 @@ impl Session for KafkaSession {
             self.looked = now;
             self.stats.lags(self.lag());
             let is_member = native::GroupMetadata::of(self.consumer.client()).is_some();
-            let coordinator = self.consumer.coordinator();
+            let coordinator = self.consumer.coordinator().last();
             self.silent = self.presence.look(now, is_member, coordinator);
         }
         polled.silent = self.silent.clone();

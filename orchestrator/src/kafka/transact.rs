@@ -9,7 +9,7 @@ use super::{
     Aborted, Attempt, Committed, Error, ErrorKind, Position, Recycle, Refused, Result, Settled,
     blame::{self, Answer, Blame},
     native::{Acks, GroupMetadata, Producer},
-    session::KafkaSession,
+    session::{self, KafkaSession},
     verdict::{self, TxnError, Verdict},
 };
 use crate::note::{self, Reading};
@@ -43,7 +43,7 @@ pub(super) fn transact(session: &mut KafkaSession, attempt: &Attempt) -> Result<
     let offsets = offsets(attempt).map_err(Aborted::Aborted)?;
     session.producer.ready().map_err(not_begun)?;
     let served = session.consumer.serve();
-    served.map_err(|error| not_begun(session.presence.read(error, Instant::now())))?;
+    served.map_err(|error| not_begun(session::read(&session.consumer, error)))?;
     let lost = session
         .consumer
         .lost_of(attempt.advance.iter().map(|a| &a.partition));

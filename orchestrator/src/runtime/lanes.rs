@@ -200,7 +200,7 @@ async fn keep<S: Session, T: Transform>(
             };
             Lane::new(parts).run(shared.deadline).await
         };
-        let ended = lane::caught(life).await;
+        let ended = lane::caught(Box::pin(life)).await;
         watch.joined(0);
         watch.stalled(Vec::new());
         let error = match ended {

@@ -13,6 +13,12 @@ use rdkafka::{
 };
 use tracker_api::Partition;
 
+/// The longest timeout that there is, for a question to a coordinator. librdkafka 2.12.1 aborts the process when such a one
+/// has run out of time before it was sent and a coordinator then comes up (`eonce->refcnt > 0`, seen after a broker thawed):
+/// so it may not run out. Who asked has stopped waiting long before, and a lane that is not answered for a minute drops the
+/// client with all its questions.
+const NEVER: Duration = Duration::from_secs(3_600);
+
 /// A question that was asked. Dropped, its answer is thrown away.
 pub(in crate::kafka) struct Question(*mut sys::rd_kafka_queue_t);
 
@@ -89,7 +95,6 @@ impl Question {
         client: &Client<C>,
         group: &CStr,
         of: &[Partition],
-        timeout: Duration,
     ) -> Self {
         let list = list(of);
         let rk = client.native_ptr();
@@ -97,7 +102,7 @@ impl Question {
         unsafe {
             let question = Self(sys::rd_kafka_queue_new(rk));
             let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
-            let options = options(rk, op, timeout);
+            let options = options(rk, op, NEVER);
             drop(super::take(
                 sys::rd_kafka_AdminOptions_set_require_stable_offsets(options, 1),
             ));
