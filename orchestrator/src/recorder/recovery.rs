@@ -109,12 +109,13 @@ async fn settle(
     // A note is untrusted: nothing was confirmed above C(p).
     let told = recovery.told.min(committed);
     if knows < told && !mutant::active(Mutant::ToldIgnored) {
-        progress.gaps.add(knows..told);
+        // Up to C(p): what was written after its last word, a failure among it, it may have lost too.
+        progress.gaps.add(knows..committed);
         // The lane says so too, in the note and in all that it writes from now on.
         let _ = feedback.send(Feedback::Lacks {
             partition: progress.partition.clone(),
             era: progress.era,
-            gap: knows..told,
+            gap: knows..committed,
         });
     }
     // Before the row, which says from then on that all of it was told. What a store that came back older knew below
