@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracker_api::{AttemptId, Entry, Failure, Outcome, Partition, Timestamp};
 
 use super::{
-    Error, Lane,
+    Backoff, Error, Lane,
     commit::{Place, Plan},
     outputs::prepare,
     pace::Load,
@@ -226,11 +226,7 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 Some(entry) => stopped.push(entry),
                 None => self.look_at_front(partition),
             }
-            let Some(owned) = self.owned.get_mut(partition) else {
-                continue;
-            };
-            let count = owned.done();
-            let mut count = self.cut_before_kept_letter(partition, count);
+            let mut count = self.done_before_kept_letter(partition);
             let Some(owned) = self.owned.get_mut(partition) else {
                 continue;
             };
@@ -313,9 +309,11 @@ impl<S: Session, T: Transform> Lane<S, T> {
         let hangs = self.pool.hangs(&work.record.id);
         let mut wait = backoff.after(work.tries(), jitter);
         if hangs {
-            let doubled = 1 << work.tries().saturating_sub(1).min(20);
-            let long = self.settings.transform_timeout.saturating_mul(doubled);
-            wait = wait.max(long.min(MOST_PATIENT.max(self.settings.transform_timeout)));
+            let patient = Backoff {
+                first: self.settings.transform_timeout,
+                most: MOST_PATIENT.max(self.settings.transform_timeout),
+            };
+            wait = wait.max(patient.after(work.tries(), 0));
         }
         let millis = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
         work.failure.as_mut()?.next_try = Some(Timestamp(at.0.saturating_add(millis)));

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tracker_api::Partition;
 
 use super::{
-    Lane, Settings,
+    Backoff, Lane, Settings,
     commit::Place,
     dead_letter::Form,
     partition::{Owned, State, Work},
@@ -18,10 +18,12 @@ use crate::{
     transform::Transform,
 };
 
-/// How long letters are kept back at first; each refusal in a row doubles it.
-const FIRST: Duration = Duration::from_secs(1);
-/// The longest: somebody mends a topic by hand, and is not to wait long for the effect.
-const LONGEST: Duration = Duration::from_secs(30);
+/// How long letters are kept back after refusals in a row. Not longer: somebody mends a topic by hand, and is not to wait long
+/// for the effect.
+const KEPT: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    most: Duration::from_secs(30),
+};
 
 /// Dead letters that are kept back because their topic takes none, whatever is in them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,8 +35,8 @@ pub(super) struct Letters {
 impl Letters {
     /// The topic takes nothing now.
     fn refused(&mut self, now: Instant) {
-        self.until = Some(now + backoff(self.refusals));
         self.refusals = self.refusals.saturating_add(1);
+        self.until = Some(now + KEPT.after(self.refusals, 0));
     }
 
     /// One was taken.
@@ -61,10 +63,6 @@ impl Letters {
             .filter_map(|(place, work)| Some((place, kept(work)?)))
             .next()
     }
-}
-
-fn backoff(refusals: u32) -> Duration {
-    FIRST.saturating_mul(1 << refusals.min(5)).min(LONGEST)
 }
 
 impl<S: Session, T: Transform> Lane<S, T> {
@@ -98,8 +96,8 @@ impl<S: Session, T: Transform> Lane<S, T> {
                 return;
             }
             work.letter = Form::Whole;
-            work.letter_after = Some(now + backoff(work.letter_refusals));
             work.letter_refusals = work.letter_refusals.saturating_add(1);
+            work.letter_after = Some(now + KEPT.after(work.letter_refusals, 0));
             format!(
                 "`{topic}` refuses the dead letter of {id} in every form, and nothing else holds the failure: {why}. \
                  Mend the topic, track failures in a store (`tracking: reliable`), or configure `skip: [{id}]`"
@@ -108,12 +106,14 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.stand(Some(partition), Why::DeadLetter, text);
     }
 
-    /// Cuts a partition before a letter that is kept back; with nothing before it, the partition rests until then.
-    pub(super) fn cut_before_kept_letter(&mut self, partition: &Partition, count: usize) -> usize {
+    /// How many works of a partition an attempt may advance over: those that are done, up to a letter that is kept back. With
+    /// nothing before that one, the partition rests until then.
+    pub(super) fn done_before_kept_letter(&mut self, partition: &Partition) -> usize {
         let now = Instant::now();
         let Some(owned) = self.owned.get_mut(partition) else {
-            return count;
+            return 0;
         };
+        let count = owned.done();
         let kept = self.letters.first_kept(owned, count, &self.settings, now);
         owned.rests_until = kept.filter(|(first, _)| *first == 0).map(|(_, until)| until);
         kept.map_or(count, |(first, _)| first)
