@@ -56,13 +56,7 @@ pub(crate) fn bare(
     keys: &BTreeMap<String, Key>,
     report: &mut Report,
 ) -> Layer {
-    let mut reader = Reader {
-        registry,
-        keys,
-        report,
-        layer: Layer::new("the original's variables"),
-        whole: None,
-    };
+    let mut reader = Reader::of(Layer::new("the original's variables"), registry, keys, report);
     for (variable, key) in BARE {
         if let Some(value) = variables.get(*variable) {
             reader.whole = Some(Origin::Variable((*variable).to_owned()));
@@ -95,13 +89,13 @@ pub(crate) fn inferred(
     keys: &BTreeMap<String, Key>,
     report: &mut Report,
 ) -> Layer {
-    let mut reader = Reader {
+    let mut reader = Reader::of(
+        Layer::new("what the original's variables mean"),
         registry,
         keys,
         report,
-        layer: Layer::new("what the original's variables mean"),
-        whole: Some(Origin::Variable("JDBC_URL".to_owned())),
-    };
+    );
+    reader.whole = Some(Origin::Variable("JDBC_URL".to_owned()));
     let given = variables.get("JDBC_URL").is_some_and(|url| !url.is_empty());
     if given && keys.contains_key("postgres") {
         reader.root(vec![(name("db-strategy"), text("postgres"))]);
@@ -117,13 +111,7 @@ pub(crate) fn prefixed(
     report: &mut Report,
 ) -> Layer {
     let paths = paths(keys);
-    let mut reader = Reader {
-        registry,
-        keys,
-        report,
-        layer: Layer::new("variables"),
-        whole: None,
-    };
+    let mut reader = Reader::of(Layer::new("variables"), registry, keys, report);
     for (variable_name, value) in variables {
         let Some(rest) = variable_name.strip_prefix(PREFIX) else {
             continue;
@@ -169,13 +157,7 @@ pub(crate) fn flags(
     keys: &BTreeMap<String, Key>,
     report: &mut Report,
 ) -> Layer {
-    let mut reader = Reader {
-        registry,
-        keys,
-        report,
-        layer: Layer::new("flags"),
-        whole: None,
-    };
+    let mut reader = Reader::of(Layer::new("flags"), registry, keys, report);
     for (flag, key, value) in flags {
         reader.whole = Some(Origin::Flag(flag.clone()));
         let key = key.strip_prefix("orchestrator.").unwrap_or(key);

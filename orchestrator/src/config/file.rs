@@ -28,13 +28,7 @@ pub(super) fn read(
     keys: &BTreeMap<String, Key>,
     report: &mut Report,
 ) -> Layer {
-    let mut reader = Reader {
-        registry,
-        keys,
-        report,
-        layer: Layer::new(FILE),
-        whole: None,
-    };
+    let mut reader = Reader::of(Layer::new(FILE), registry, keys, report);
     let Some(path) = path else {
         return reader.layer;
     };

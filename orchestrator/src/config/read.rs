@@ -27,7 +27,23 @@ pub(crate) struct Reader<'a> {
     pub(crate) whole: Option<Origin>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Reads into `layer`; each value is where it stands in a file until `whole` says otherwise.
+    pub(crate) fn of(
+        layer: Layer,
+        registry: &'a Registry,
+        keys: &'a BTreeMap<String, Key>,
+        report: &'a mut Report,
+    ) -> Self {
+        Self {
+            registry,
+            keys,
+            report,
+            layer,
+            whole: None,
+        }
+    }
+
     pub(crate) fn origin(&self, at: Place) -> Origin {
         self.whole.clone().unwrap_or_else(|| self.report.at(at))
     }

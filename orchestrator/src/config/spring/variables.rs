@@ -23,13 +23,7 @@ pub(crate) fn variables(
     keys: &BTreeMap<String, Key>,
     report: &mut Report,
 ) -> Layer {
-    let mut reader = Reader {
-        registry,
-        keys,
-        report,
-        layer: Layer::new("Spring's variables"),
-        whole: None,
-    };
+    let mut reader = Reader::of(Layer::new("Spring's variables"), registry, keys, report);
     let mut found = Vec::new();
     // Elements of lists, by name and place.
     let mut lists: BTreeMap<String, BTreeMap<u32, (String, Origin)>> = BTreeMap::new();
