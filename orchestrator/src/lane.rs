@@ -28,6 +28,7 @@ mod settings;
 mod sight;
 pub(crate) mod stalls;
 mod topic;
+mod waiting;
 
 use std::{collections::BTreeMap, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
@@ -37,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use tracker_api::Partition;
 
 use self::{
-    assign::Waiting,
     journal::Journal,
     pace::Pace,
     partition::Owned,
@@ -45,6 +45,7 @@ use self::{
     pool::Pool,
     said::Said,
     stalls::{Stalls, Why},
+    waiting::Waiting,
 };
 pub(crate) use self::{
     observer::Observer,

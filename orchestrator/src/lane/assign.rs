@@ -11,6 +11,7 @@ use super::{
     first::{Evidence, First, lost},
     partition::Owned,
     stalls::Why,
+    waiting::Waiting,
 };
 use crate::{
     config::InitialOffset,
@@ -23,8 +24,6 @@ use crate::{
 
 /// How long to wait before terms are tried again.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How long one partition that cannot begin waits, at most: the others do not wait for it.
-const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// A partition, where its term begins and the note that says so.
 struct Term {
@@ -36,17 +35,6 @@ struct Term {
 struct Start {
     next: i64,
     partitions: Option<i32>,
-}
-
-/// A partition that cannot begin yet.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// When it is tried again, and how long it then waits.
-    until: Instant,
-    wait: Duration,
-    /// The end of its log when it began to wait: what came since is not passed over by `initial-offset: latest`.
-    end: Option<i64>,
-    text: String,
 }
 
 impl<S: Session, T: Transform> Lane<S, T> {
@@ -206,28 +194,6 @@ impl<S: Session, T: Transform> Lane<S, T> {
         self.remember(std::iter::empty());
         self.observer.joined(self.owned.len() + self.assigned.len());
         Ok(())
-    }
-
-    /// The partition waits alone, longer from time to time, and says why.
-    fn let_wait(&mut self, partition: &Partition, why: Why, text: String, end: Option<i64>) {
-        let waiting = self.waiting.entry(partition.clone()).or_insert(Waiting {
-            until: Instant::now(),
-            wait: 2 * AGAIN,
-            end: None,
-            text: String::new(),
-        });
-        waiting.until = Instant::now() + waiting.wait;
-        waiting.wait = (waiting.wait * 2).min(MOST_WAIT);
-        waiting.end = waiting.end.or(end);
-        if waiting.text != text {
-            tracing::error!("{text}");
-            waiting.text.clone_from(&text);
-        }
-        let others = [Why::Kafka, Why::Store, Why::Start]
-            .into_iter()
-            .filter(|other| *other != why);
-        others.for_each(|other| self.stalls.end(Some(partition), other));
-        self.stand(Some(partition), why, text);
     }
 
     /// The term that would begin at `position`; none if nobody can tell where to start.
